@@ -4,6 +4,7 @@ pub mod access;
 mod address;
 pub mod diff;
 mod finding;
+mod ghost;
 mod identity;
 mod notice;
 mod policy;
@@ -16,9 +17,10 @@ mod tests;
 mod token;
 mod upstream;
 
-pub use address::Address;
+pub use address::{Address, InvalidAddress};
 pub use diff::MergeRules;
 pub use finding::{FindingKind, FindingState, RuleFinding, Rules, Severity};
+pub use ghost::{Ghost, GhostPhase, silent_since};
 pub use identity::{
     Cover, Coverage, Identity, IdentityStatus, IssuerMode, Issuers, Lookup, Person, Reason,
     checked_suffix,

@@ -7,11 +7,14 @@ mod common;
 mod deliver;
 mod directories;
 mod dry_run;
+mod erase;
 mod findings;
+mod ghosts;
 mod judge;
 mod merge;
 mod notices;
 mod plan;
+mod removal;
 mod respond;
 mod retry;
 mod revoke;
@@ -19,18 +22,24 @@ mod sweep;
 mod sync;
 mod upstream;
 
-pub use common::{Delivery, Error, Report, Retention, RevokeRefusal, Settings, new_id};
+pub use common::{
+    Delivery, EraseRefusal, Error, Report, Retention, RevokeRefusal, Settings, new_id,
+};
 pub use deliver::Mailer;
 pub use directories::{
     StatusChange, Survey, SurveyOutcome, UnbindOutcome, count_covers, issuer_covers,
 };
 pub use dry_run::DryRun;
+pub use erase::Erasure;
 pub use merge::{ImportCounts, ImportMode, ImportTarget, import};
 pub(crate) use notices::DEAD_ADDRESS_TTL;
+pub use removal::OperatorNote;
 pub use respond::RevocationPreview;
 #[cfg(feature = "test-support")]
 pub use revoke::Revocation;
 pub use revoke::RevocationOrder;
 pub use sweep::{Engine, LastPurge};
 pub use sync::{Change, Difference};
-pub use upstream::{Preview, SweepOptions, WatchedDirectory, WatchedSource, stale_directories};
+pub use upstream::{
+    Preview, SweepOptions, WatchedDirectory, WatchedSource, ensure_not_renamed, stale_directories,
+};

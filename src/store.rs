@@ -6,6 +6,7 @@
 mod addresses;
 mod columns;
 mod copy;
+mod erasure;
 mod file;
 mod findings;
 mod mails;
@@ -13,6 +14,7 @@ mod notices;
 mod open;
 mod people;
 mod plans;
+mod removal;
 mod revocations;
 mod runs;
 mod tokens;
@@ -29,6 +31,9 @@ use file::OpenFile;
 pub use addresses::RefusedAddress;
 #[cfg(feature = "test-support")]
 pub use copy::TABLES;
+pub use erasure::Erased;
+#[cfg(feature = "test-support")]
+pub use erasure::TEXT_COLUMNS;
 pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };
@@ -43,6 +48,7 @@ pub use open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 pub use people::{IdentityCount, IssuerIdentity};
 pub use people::{IdentityFilter, IdentityRow};
 pub use plans::OpenMail;
+pub use removal::GhostFinding;
 pub use revocations::{DueLoss, LossRow};
 pub use runs::{AuditRow, PurgeCutoffs, RunRow};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};

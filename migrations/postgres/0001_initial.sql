@@ -23,7 +23,9 @@ CREATE TABLE source (
     deferred_until    TIMESTAMPTZ,
     -- The longest life that the source allows, in seconds; NULL with evidence means unlimited.
     max_life          BIGINT,
-    max_life_evidence TEXT
+    max_life_evidence TEXT,
+    -- Its new name, once an operator has renamed it; the row then only reserves the old one.
+    renamed_to        TEXT
 );
 
 -- Administrators of accounts, as reported by the sources.
@@ -151,7 +153,7 @@ CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND NOT hel
 CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND NOT held AND mail_id IS NULL;
 -- For listings, newest first.
 CREATE INDEX notice_planned ON notice (planned_at);
-CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL;
+CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL OR subject IS NOT NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE held;
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;

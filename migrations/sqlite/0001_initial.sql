@@ -23,7 +23,9 @@ CREATE TABLE source (
     deferred_until    TEXT,
     -- The longest life that the source allows, in seconds; NULL with evidence means unlimited.
     max_life          INTEGER,
-    max_life_evidence TEXT
+    max_life_evidence TEXT,
+    -- Its new name, once an operator has renamed it; the row then only reserves the old one.
+    renamed_to        TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- Administrators of accounts, as reported by the sources.
@@ -126,6 +128,7 @@ CREATE INDEX mail_leased ON mail (lease_until) WHERE state IN ('claimed', 'sendi
 CREATE TABLE notice (
     id            BLOB NOT NULL PRIMARY KEY,
     token_id      BLOB,
+    -- What it is about if not a token, or the name of a token that an operator removed.
     subject       TEXT,
     generation    TEXT NOT NULL,
     -- The secret whose expiry it is about; 1 for other topics.
@@ -151,7 +154,7 @@ CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND NOT hel
 CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND NOT held AND mail_id IS NULL;
 -- For listings, newest first.
 CREATE INDEX notice_planned ON notice (planned_at);
-CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL;
+CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL OR subject IS NOT NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE held;
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;

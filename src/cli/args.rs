@@ -4,6 +4,7 @@
 mod commands;
 mod notices;
 mod nouns;
+mod upstreams;
 mod values;
 
 use std::path::PathBuf;
@@ -21,11 +22,12 @@ pub use commands::{
 };
 pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, NoticeRetry};
 pub use nouns::{
-    Acknowledge, AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format,
-    IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind, ListOptions, SourceCommand,
-    TokenCommand, TokenList, TokenRevoke, TokenShow, UpstreamSync,
+    Acknowledge, AuditCommand, AuditList, FindingCommand, FindingList, Forecast, Format,
+    IdentityCommand, IdentityCoverage, IdentityErase, IdentityList, IdentityRebind, ListOptions,
+    TokenCommand, TokenList, TokenRemove, TokenRevoke, TokenShow,
 };
-pub use values::Input;
+pub use upstreams::{DirectoryCommand, SourceCommand, SourceForget, SourceRename, UpstreamSync};
+pub use values::{Input, parse_token_ref};
 
 /// The groups of the root help; each command is in exactly one.
 const GROUPS: [(&str, &[&str]); 5] = [
@@ -191,8 +193,8 @@ fn candidates(
     Some(match (parent, command, argument) {
         (_, "sweep", "source" | "accept_shrink") => complete::upstream_names,
         // The name of a configured source would be a mistake there.
-        (_, "import", "source") => return None,
-        (_, _, "source") | ("source", _, "name") => complete::source_names,
+        (_, "import", "source") | ("source", "forget", "name") => return None,
+        (_, _, "source") | ("source", _, "name" | "old") => complete::source_names,
         (_, _, "directory") | ("directory", _, "name") => complete::directory_names,
         ("finding", _, "id") => complete::finding_ids,
         _ => return None,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::Context;
-use super::args::{AuditCommand, ListOptions};
+use super::args::{AuditCommand, AuditList};
 use super::exit::{Exit, Result};
 use super::output::when::rfc3339;
 use super::output::{Cell, Column, Field, Printer, Row};
@@ -16,11 +16,11 @@ use crate::engine;
 use crate::store::{self, AuditRow, Store, Tx};
 
 pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit> {
-    let AuditCommand::List(options) = args;
+    let AuditCommand::List(args) = args;
     let config = setup::load_store_config(context)?;
     let now = context.clock.now();
-    print_list(&config, options.format, now, async |store, printer| {
-        list(store, options, printer).await
+    print_list(&config, args.options.format, now, async |store, printer| {
+        list(store, &args, printer).await
     })
     .await
 }
@@ -28,13 +28,16 @@ pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit>
 /// Lists the entries, latest first.
 pub(super) async fn list(
     store: &Store,
-    options: ListOptions,
+    args: &AuditList,
     printer: &mut Printer<'_, AuditRow>,
 ) -> Result<()> {
     print_pages(
         printer,
-        options.limit,
-        async |last, limit| store.begin_read().await?.list_audit(last, limit).await,
+        args.options.limit,
+        async |last, limit| {
+            let mut tx = store.begin_read().await?;
+            tx.list_audit(args.since, last, limit).await
+        },
         |row| row,
     )
     .await

@@ -243,6 +243,7 @@ async fn check_stored(
     let mut tx = store.begin_read().await?;
     let plans = tx.list_held_plans().await?;
     let sources = tx.list_sources().await?;
+    let ghosts = super::source::load_ghosts(&mut tx, config).await?;
     let directories = tx.list_directories().await?;
     let stale = engine::stale_directories(&terms, &directories, now);
     let mut warn =
@@ -260,7 +261,9 @@ async fn check_stored(
     for row in sources {
         let name = format!("source {}", row.name);
         defer(&name, &row.sync_state);
-        if let Some(error) = row.sync_state.error {
+        if let Some(ghost) = ghosts.get(&row.name) {
+            warn(&name, ghost.clone());
+        } else if let Some(error) = row.sync_state.error {
             warn(&name, format!("last sync: {error}"));
         }
     }

@@ -1,5 +1,7 @@
 //! `lapsed explain`: why the notices of a token were or were not sent.
 
+mod person;
+
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 
@@ -17,8 +19,7 @@ use super::steps::{
 use super::{Context, query};
 use crate::domain::{
     AccountAdmins, Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, NewNotice,
-    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, TokenRef,
-    forecast_notices,
+    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, forecast_notices,
 };
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{FindingRow, NoticeRow, Store};
@@ -28,12 +29,16 @@ pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
     let config = setup::load_store_config(context)?;
     let now = context.clock.now();
     let policy = config.policy.clone();
-    let explanation = setup::with_store(&config, Mode::Read, async |store| {
-        Explanation::load(store, &args.id, policy, now).await
+    let domain = config.mail_identity.from.email.domain();
+    let view = View::for_stdout(now, config.policy.zone);
+    let text = setup::with_store(&config, Mode::Read, async |store| {
+        if let Some(page) = person::find_page(store, &args.id, domain, view).await? {
+            return Ok(page);
+        }
+        let explanation = Explanation::load(store, &args.id, policy, now).await?;
+        Ok(explanation.page(domain, view))
     })
     .await?;
-    let domain = config.mail_identity.from.email.domain();
-    let text = explanation.page(domain, View::for_stdout(now, config.policy.zone));
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(output::Error::from)?;
@@ -51,24 +56,27 @@ pub(super) struct Explanation {
     dead: HashMap<String, String>,
     /// The administrators of the token's account, as its source reports them.
     account_admins: AccountAdmins,
+    /// Whether its source has not been configured for so long that no one is warned.
+    is_silent: bool,
     now: DateTime<Utc>,
 }
 
 impl Explanation {
     pub(super) async fn load(
         store: &Store,
-        reference: &TokenRef,
+        token: &str,
         policy: Policy,
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let mut tx = store.begin_read().await?;
-        let token = query::find_token(&mut tx, reference).await?;
+        let token = query::look_up_token(&mut tx, token).await?;
         let notices = tx.list_notices_of_tokens(&[token.id]).await?;
         let findings = tx.list_findings_of_token(token.id, now).await?;
         let dead = tx
             .load_dead_addresses(shift(now, -DEAD_ADDRESS_TTL))
             .await?;
         let account_admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
+        let is_silent = tx.list_silent_sources(now).await?.contains(&token.source);
         let lost = findings.into_iter().find(|finding| {
             finding.kind == FindingKind::SsoRevoked && finding.state != FindingState::Resolved
         });
@@ -79,6 +87,7 @@ impl Explanation {
             lost,
             dead: dead.into_iter().collect(),
             account_admins,
+            is_silent,
             now,
         })
     }
@@ -93,6 +102,11 @@ impl Explanation {
             token.source, token.external_id, token.id
         ));
         sheet.text(&self.token_status_line());
+        if self.is_silent {
+            sheet.text(
+                "Its source has not been configured for more than 7 days: no more warnings are planned.",
+            );
+        }
         sheet.section("Recipients");
         self.write_recipients(&mut sheet);
         let future = self.future_notices();
@@ -163,6 +177,7 @@ impl Explanation {
                 .any(|recipient| recipient.address == *address);
             let why = match (is_notified, self.dead.get(address.key()), &self.lost) {
                 (true, ..) => String::new(),
+                _ if self.is_silent => "; left out, the source is not configured".to_owned(),
                 (false, Some(reason), _) => {
                     format!("; left out, the mail server refused the address: {reason}")
                 }
@@ -176,7 +191,7 @@ impl Explanation {
         if self.token.issuer.is_none() {
             sheet.text("the token has no known issuer");
         }
-        if notified.is_empty() {
+        if notified.is_empty() && !self.is_silent {
             sheet.text(
                 "no recipient is left: set [notify] admins, or the admins of its [[account]]",
             );
@@ -185,6 +200,9 @@ impl Explanation {
 
     /// The recipients of what is planned from now on.
     fn recipients(&self) -> Vec<Recipient> {
+        if self.is_silent {
+            return Vec::new();
+        }
         let is_dead = |address: &Address| self.dead.contains_key(address.key());
         let is_lost = self.lost.is_some();
         self.policy

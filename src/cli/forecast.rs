@@ -187,6 +187,7 @@ struct TokenPage {
     tokens_of_lost_issuers: HashSet<TokenId>,
     dead_addresses: HashSet<String>,
     account_admins: AccountAdmins,
+    silent_sources: HashSet<String>,
     held: u64,
 }
 
@@ -225,6 +226,7 @@ impl TokenPage {
             tokens_of_lost_issuers,
             dead_addresses,
             account_admins,
+            silent_sources: tx.list_silent_sources(window.now).await?,
             held,
         })
     }
@@ -249,7 +251,9 @@ impl TokenPage {
         let recipients = policy.recipients(token, &self.account_admins, is_lost, &|address| {
             self.dead_addresses.contains(address.key())
         });
-        for warning in forecast_notices(token, &recipients, policy, window.now) {
+        let is_silent = self.silent_sources.contains(&token.source);
+        let forecast = forecast_notices(token, &recipients, policy, window.now).into_iter();
+        for warning in forecast.filter(|_| !is_silent) {
             warnings
                 .entry((warning.at.max(window.now), warning.step))
                 .or_default()

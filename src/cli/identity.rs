@@ -1,6 +1,7 @@
 //! `lapsed identity`: lists, shows, counts and rebinds people.
 
 pub(super) mod coverage;
+mod erase;
 
 use std::io;
 
@@ -31,7 +32,7 @@ const PAGE_SIZE: i64 = 1000;
 
 pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result<Exit> {
     let config = match &args {
-        IdentityCommand::Rebind(_) => setup::load_config(context),
+        IdentityCommand::Rebind(_) | IdentityCommand::Erase(_) => setup::load_config(context),
         _ => setup::load_store_config(context),
     }?;
     let now = context.clock.now();
@@ -53,6 +54,7 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result
         }
         IdentityCommand::Coverage(args) => coverage::print_coverage(&config, &args, now).await,
         IdentityCommand::Rebind(args) => rebind(context, &config, &args).await,
+        IdentityCommand::Erase(args) => erase::erase(context, &config, &args).await,
     }
 }
 
@@ -136,7 +138,11 @@ pub(super) async fn load_detail(
     })
 }
 
-async fn load_tokens(store: &Store, email: &Address, now: DateTime<Utc>) -> Result<Vec<TokenView>> {
+pub(super) async fn load_tokens(
+    store: &Store,
+    email: &Address,
+    now: DateTime<Utc>,
+) -> Result<Vec<TokenView>> {
     let filter = TokenFilter {
         issuer_key: Some(email.key().to_owned()),
         ..TokenFilter::default()

@@ -65,9 +65,9 @@ pub(super) async fn list(
     printer: &mut Printer<'_, NoticeLine>,
 ) -> Result<()> {
     let token = match &args.token {
-        Some(reference) => {
+        Some(text) => {
             let mut tx = store.begin_read().await?;
-            Some(query::find_token(&mut tx, reference).await?.id)
+            Some(query::look_up_token(&mut tx, text).await?.id)
         }
         None => None,
     };
@@ -78,6 +78,7 @@ pub(super) async fn list(
             .map(|recipient| recipient.key().to_owned()),
         state: args.state,
         token,
+        since: args.since,
     };
     print_pages(
         printer,

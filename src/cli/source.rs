@@ -1,4 +1,8 @@
-//! `lapsed source`: lists, checks and syncs sources.
+//! `lapsed source`: lists, checks, syncs, renames and removes sources.
+
+mod change;
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -19,12 +23,12 @@ use super::upstream::{
 use crate::config::{Config, SourceConfig};
 use crate::domain::{Schedule, SourceTerms, SyncState};
 use crate::engine::{self, Change, Difference, Engine, Preview, Report};
-use crate::store::{self, Store};
+use crate::store::{self, Store, Tx};
 
 pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exit> {
     let config = &match &args {
-        SourceCommand::Check { .. } | SourceCommand::Sync(_) => setup::load_config(context),
         SourceCommand::List(_) => setup::load_store_config(context),
+        _ => setup::load_config(context),
     }?;
     let now = context.clock.now();
     let upstream = |name| Upstream {
@@ -49,8 +53,13 @@ pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exi
             upstream.check(watched.check(), proxy).await?;
             Ok(Exit::Ok)
         }
+        SourceCommand::Forget(args) => change::forget(context, config, args).await,
+        SourceCommand::Rename(args) => change::rename(context, config, args).await,
         SourceCommand::Sync(args) => {
-            find_configured(config, &args.name)?;
+            if let Err(error) = find_configured(config, &args.name) {
+                change::ensure_not_renamed(config, &args.name).await?;
+                return Err(error);
+            }
             let upstream = upstream(&args.name);
             if args.dry_run {
                 return dry_run(&upstream, args).await;
@@ -77,19 +86,52 @@ async fn list(
     printer: &mut Printer<'_, SourceRow>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let stored = store.begin_read().await?.list_sources().await?;
+    let mut tx = store.begin_read().await?;
+    let stored = tx.list_sources().await?;
+    let ghosts = load_ghosts(&mut tx, config).await?;
+    drop(tx);
     let stored = stored.into_iter().map(|row| (row.name.clone(), row));
     let configured = config.sources.iter().map(|source| &source.terms);
     let configured = configured.map(|terms| (terms.name.clone(), terms));
     let sweep = &config.settings.sweep;
     print_upstreams(stored, configured, options, printer, |name, row, terms| {
-        SourceRow::new(name, row, terms, sweep, now)
+        let ghost = ghosts.get(&name);
+        SourceRow::new(name, row, terms, sweep, now).with_ghost(ghost)
     })
+}
+
+/// The sources that a sync has read and that are not configured, each with what is wrong and what to do.
+pub(super) async fn load_ghosts(
+    tx: &mut Tx,
+    config: &Config,
+) -> store::Result<BTreeMap<String, String>> {
+    let is_configured = |name: &str| {
+        let mut sources = config.sources.iter();
+        sources.any(|source| source.terms.name == name)
+    };
+    let ghosts = tx.list_ghosts(is_configured).await?;
+    let findings = tx.load_ghost_findings().await?.into_iter();
+    let mut evidence: BTreeMap<_, _> = findings
+        .map(|finding| (finding.source, finding.evidence))
+        .collect();
+    let ghosts = ghosts.into_iter().map(|row| {
+        let name = row.name;
+        let evidence = evidence
+            .remove(&name)
+            .unwrap_or_else(|| "no [[source]] has this name".to_owned());
+        let text = format!(
+            "{evidence}; `lapsed source rename {name} NEW` keeps its history, `lapsed source forget {name}` removes its \
+             tokens"
+        );
+        (name, text)
+    });
+    Ok(ghosts.collect())
 }
 
 pub(super) struct SourceRow {
     name: String,
     kind: String,
+    state: &'static str,
     /// How many the last complete listing has, or how many are known.
     tokens: i64,
     sync_state: SyncState,
@@ -110,14 +152,30 @@ impl SourceRow {
         if terms.is_none() && sync_state.error.is_none() {
             sync_state.error = Some("it is no longer in the configuration".to_owned());
         }
+        let mut state = state_text(&sync_state);
+        if let (Some(new), None) = (row.renamed_to, terms) {
+            state = "renamed";
+            sync_state.error = Some(format!(
+                "renamed to {new}; `lapsed source forget {name}` frees this name"
+            ));
+        }
         Self {
             name,
+            state,
             kind: terms.map_or(row.kind, |terms| terms.kind.to_owned()),
             tokens: row.tokens,
             next: terms
                 .and_then(|terms| next_sync_at(&sync_state, terms.schedule.as_ref(), sweep, now)),
             sync_state,
         }
+    }
+
+    fn with_ghost(mut self, ghost: Option<&String>) -> Self {
+        if let Some(text) = ghost {
+            self.state = "unconfigured";
+            self.sync_state.error = Some(text.clone());
+        }
+        self
     }
 }
 
@@ -132,7 +190,7 @@ impl Row for SourceRow {
             rfc3339(row.sync_state.last_good_sync_at)
         }),
         ("tokens", |row, _| json!(row.tokens)),
-        ("state", |row, _| json!(state_text(&row.sync_state))),
+        ("state", |row, _| json!(row.state)),
         ("error", |row, _| json!(row.sync_state.error)),
         ("deferred_until", |row, now| {
             rfc3339(deferred_until(&row.sync_state, now))
@@ -141,7 +199,7 @@ impl Row for SourceRow {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),
         Column::fixed("KIND", 4, |row, _| Cell::new(&row.kind)),
-        Column::fixed("STATE", 0, |row, _| state_cell(state_text(&row.sync_state))),
+        Column::fixed("STATE", 0, |row, _| state_cell(row.state)),
         Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens)),
         Column::fixed("LAST GOOD", 1, |row, view| {
             Cell::distance(row.sync_state.last_good_sync_at, view)

@@ -1,5 +1,6 @@
-//! `lapsed token`: lists, shows and revokes tokens.
+//! `lapsed token`: lists, shows, revokes and removes tokens.
 
+mod remove;
 mod revoke;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use super::query::{self, print_list, print_pages};
 use super::setup::{self, Mode};
 use super::steps::{StepRow, step_rows};
 use crate::config::Config;
-use crate::domain::{Address, ExpiryOrigin, Status, Token, TokenRef};
+use crate::domain::{Address, ExpiryOrigin, Status, Token};
 use crate::store::{FindingRow, Store, TokenFilter, TokenView};
 use crate::text::clean_name;
 use crate::time::shift;
@@ -36,7 +37,7 @@ const SOON: TimeDelta = TimeDelta::days(7);
 
 pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit> {
     let config = match &args {
-        TokenCommand::Revoke(_) => setup::load_config(context),
+        TokenCommand::Revoke(_) | TokenCommand::Remove(_) => setup::load_config(context),
         _ => setup::load_store_config(context),
     }?;
     let now = context.clock.now();
@@ -49,6 +50,7 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit>
         }
         TokenCommand::Show(args) => show_one(&config, &args, now).await,
         TokenCommand::Revoke(args) => revoke::revoke(context, &config, args).await,
+        TokenCommand::Remove(args) => remove::remove(context, &config, args).await,
     }
 }
 
@@ -87,6 +89,10 @@ pub(super) async fn list(
         has_no_issuer: args.no_issuer,
         role: args.role.clone(),
         source: args.source.clone(),
+        name: args.name.clone(),
+        account: args.account.clone(),
+        finding: args.finding,
+        expiry: args.expiry.clone(),
         expires_until: args.expires_within.map(|span| shift(now, span)),
     };
     print_pages(
@@ -106,11 +112,11 @@ pub(super) async fn list(
 pub(super) async fn load_detail(
     store: &Store,
     config: &Config,
-    reference: &TokenRef,
+    token: &str,
     now: DateTime<Utc>,
 ) -> Result<TokenDetail> {
     let mut tx = store.begin_read().await?;
-    let token = query::find_token(&mut tx, reference).await?;
+    let token = query::look_up_token(&mut tx, token).await?;
     let notices = tx.list_notices_of_tokens(&[token.id]).await?;
     let findings = tx.list_findings_of_token(token.id, now).await?;
     let admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
@@ -177,6 +183,9 @@ impl Row for TokenView {
             Cell::list(row.findings.iter().map(|kind| kind.as_str())).mark_problem()
         }),
         Column::elastic("SOURCE", 4, 8, |row, _| Cell::name(&row.token.source)),
+        Column::elastic("EXTERNAL ID", 5, 12, |row, _| {
+            Cell::name(&row.token.external_id)
+        }),
     ];
     const EMPTY_MESSAGE: &'static str = "no tokens match";
 }

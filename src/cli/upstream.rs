@@ -233,7 +233,8 @@ pub(super) fn state_text(sync_state: &SyncState) -> &'static str {
 pub(super) fn state_cell(state: &str) -> Cell {
     Cell::new(state).style(match state {
         "failing" | "held" => BAD,
-        "never" => FAINT,
+        "unconfigured" => WARN,
+        "never" | "renamed" => FAINT,
         _ => Style::new(),
     })
 }

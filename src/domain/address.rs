@@ -26,6 +26,39 @@ pub struct Address {
 pub struct InvalidAddress(String);
 
 impl Address {
+    /// How a pseudonym begins that replaces the address of an erased person.
+    pub const PSEUDONYM_PREFIX: &str = "erased-";
+
+    /// Parses an address or the pseudonym of an erased person, as the store has them.
+    pub fn parse_stored(text: &str) -> Result<Self, InvalidAddress> {
+        let random = text.strip_prefix(Self::PSEUDONYM_PREFIX);
+        if random.is_some_and(|random| random.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            return Ok(Self {
+                text: text.to_owned(),
+                key: text.to_owned(),
+            });
+        }
+        text.parse()
+    }
+
+    /// Replaces this address wherever it occurs in a text, but not within a longer one.
+    pub fn replace_in(&self, text: &str, with: &str) -> String {
+        let lower = text.to_ascii_lowercase();
+        let mut replaced = String::with_capacity(text.len());
+        let mut from = 0;
+        for (at, _) in lower.match_indices(&self.key) {
+            let end = at + self.key.len();
+            if continues_before(&text[..at]) || continues_after(&text[end..]) {
+                continue;
+            }
+            replaced.push_str(&text[from..at]);
+            replaced.push_str(with);
+            from = end;
+        }
+        replaced.push_str(&text[from..]);
+        replaced
+    }
+
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -45,6 +78,24 @@ impl Address {
         let (local, domain) = self.text.split_once('@').unwrap_or_default();
         format!("{local:.1}***@{domain:.1}***")
     }
+}
+
+/// Whether the text ends in a character that belongs to the address after it, rather than in an escape such as `\n`.
+fn continues_before(text: &str) -> bool {
+    let is_local = |c: char| c.is_ascii_alphanumeric() || "._%+-".contains(c);
+    let is_escape = ["\\n", "\\r", "\\t"]
+        .iter()
+        .any(|escape| text.ends_with(escape));
+    text.ends_with(is_local) && !is_escape
+}
+
+/// Whether the text begins with more of the domain before it. A full stop may end a sentence.
+fn continues_after(text: &str) -> bool {
+    let is_label = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    text.starts_with(is_label)
+        || text
+            .strip_prefix('.')
+            .is_some_and(|rest| rest.starts_with(is_label))
 }
 
 impl FromStr for Address {
@@ -141,6 +192,30 @@ mod tests {
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_address_is_replaced_but_not_within_a_longer_one() {
+        let ada: Address = "Ada@example.org".parse().unwrap();
+        let replaced = ada.replace_in(
+            "<ada@EXAMPLE.org> exports/ada@example.org, ada@example.org. \\nada@example.org",
+            "erased-1",
+        );
+        assert_eq!(
+            replaced,
+            "<erased-1> exports/erased-1, erased-1. \\nerased-1"
+        );
+        let others = "x-ada@example.org nada@example.org ada@example.org.uk ada@example.organic";
+        assert_eq!(ada.replace_in(others, "erased-1"), others);
+    }
+
+    #[test]
+    fn only_the_store_has_pseudonyms() {
+        assert!("erased-0a1b".parse::<Address>().is_err());
+        let stored = Address::parse_stored("erased-0a1b").unwrap();
+        assert_eq!((stored.key(), stored.domain()), ("erased-0a1b", ""));
+        assert!(Address::parse_stored("erased-x").is_err());
+        assert!(Address::parse_stored("erased-x@example.org").is_ok());
     }
 
     #[test]

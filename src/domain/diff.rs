@@ -191,7 +191,10 @@ fn replacement(
     now: DateTime<Utc>,
 ) -> Option<Update> {
     let counts_secrets = listed.secret_version.is_some();
-    let mut token = new_token(&known.source, listed, rules, now);
+    let mut token = Token {
+        id: known.id,
+        ..new_token(&known.source, listed, rules, now)
+    };
     let revoked_until = known.revoked_at.map(|at| shift(at, SAME_EXPIRY));
     let ends_soon = token
         .expiry

@@ -22,6 +22,8 @@ string_enum! {
         Unused = "unused",
         /// A source allows tokens without an expiry, or with a life longer than `max_ttl`.
         SourceAllowsUnlimited = "source_allows_unlimited",
+        /// A sync has read the source, and it is no longer configured.
+        Unconfigured = "unconfigured",
     }
 }
 

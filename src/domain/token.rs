@@ -93,7 +93,7 @@ string_enum! {
 /// A token as it is stored. It never contains the secret.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Token {
-    /// Derived from `source` and `external_id`.
+    /// Derived from the external id and the name of the source when it was first seen, unless another token has that.
     pub id: TokenId,
     pub source: String,
     pub external_id: String,

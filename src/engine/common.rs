@@ -120,6 +120,8 @@ pub enum Error {
     NoProgress { kind: &'static str, id: Uuid },
     #[error(transparent)]
     Revoke(#[from] RevokeRefusal),
+    #[error(transparent)]
+    Erase(#[from] EraseRefusal),
     #[error(
         "the listing has only {found} entries, the last good one had {before}; if that is right, \
          accept it once with `lapsed sweep --accept-shrink {name}`"
@@ -148,6 +150,13 @@ pub enum Error {
         /// Place and reason of the first refused row.
         first: String,
     },
+    #[error(
+        "renamed to {new}; write that name into its [[source]], or run `lapsed source forget {old}` to use {old} for \
+         another source"
+    )]
+    Renamed { old: String, new: String },
+    #[error("the store has a source {0} already")]
+    NameTaken(String),
     #[error(transparent)]
     Implausible(#[from] Implausible),
     #[error("cannot make a folder for a copy of the store; set TMPDIR to a folder with free space")]
@@ -225,6 +234,21 @@ pub enum RevokeRefusal {
     OwnToken,
     #[error("the token is {0}, so there is nothing to revoke")]
     NotActive(Status),
+}
+
+/// Why a person is not erased.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EraseRefusal {
+    #[error("{0} still names this person, so lapsed would learn of them again")]
+    StillNamed(String),
+    #[error(
+        "the source {name} cannot be read now, so it is not known whether it still names this person: {reason}"
+    )]
+    Unreadable { name: String, reason: String },
+    #[error("a mail to this person is being delivered, or may have arrived and will be sent again")]
+    MailInFlight,
+    #[error("lapsed knows nothing of this person")]
+    Unknown,
 }
 
 /// `1 row was` or `3 rows were`.

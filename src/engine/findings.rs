@@ -6,7 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::domain::{
-    Identity, Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic, checked_suffix,
+    FindingKind, Identity, Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic,
+    checked_suffix,
 };
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
 
@@ -86,7 +87,8 @@ pub(super) async fn judge_source(
     };
     let max_life = row.max_life.map(TimeDelta::seconds);
     let finding = rules.source_finding(max_life, evidence);
-    let open = tx.load_open_source_findings(&row.name).await?;
+    let mut open = tx.load_open_source_findings(&row.name).await?;
+    open.retain(|known| known.kind == FindingKind::SourceAllowsUnlimited);
     let mut changes = FindingChanges::default();
     let wanted = finding.into_iter().collect();
     changes.add(None, &row.name, open, wanted, now);

@@ -18,6 +18,7 @@ use super::findings::{
     self, JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL, format_evidence, judge_page,
     judge_source, loss_severity, resolve_losses,
 };
+use super::ghosts::Ghosts;
 use super::notices::{DeadAddresses, plan_loss_notices};
 use super::revoke::{find_countdown, warning_occurrence};
 use super::upstream::{
@@ -49,6 +50,13 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     pub async fn run(&self, report: &mut Report) -> Result<(), Error> {
         self.mark_expired(report).await?;
+        let ghosts = Ghosts {
+            store: self.store,
+            clock: self.clock,
+            policy: self.policy,
+            sources: self.sources,
+        };
+        ghosts.run(report).await?;
         let mut tx = self.store.begin_read().await?;
         let settings = tx
             .load_settings(&[JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL])
@@ -235,10 +243,9 @@ impl Judge<'_> {
         }
         let mut tx = self.store.begin().await?;
         if let Some(tick) = tick {
-            let is_known = |name: &str| self.sources.iter().any(|source| source.terms.name == name);
-            let removed_sources = tx.list_unknown_sources(is_known).await?;
+            let silent_sources = tx.list_silent_sources(now).await?;
             let open = tx
-                .count_open_findings(now, &removed_sources)
+                .count_open_findings(now, &silent_sources)
                 .await?
                 .iter()
                 .map(|open| open.count)

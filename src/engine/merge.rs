@@ -13,7 +13,8 @@ use crate::domain::{ExpiryOrigin, ListedToken, MergeRules, Policy, Status, Token
 use crate::sources::{self, Listing};
 use crate::store::{Store, Tx};
 
-use super::common::{Error, PAGE_SIZE, Report};
+use super::common::{Error, PAGE_SIZE, Report, new_id};
+use super::upstream::ensure_not_renamed;
 use super::{findings, plan};
 
 #[derive(Debug, Default)]
@@ -76,14 +77,16 @@ impl Changes {
     ) -> Result<Self, Error> {
         let ids: Vec<_> = listed
             .iter()
-            .map(|token| TokenId::new(source, &token.external_id))
+            .map(|token| token.external_id.as_str())
             .collect();
-        let known = tx.load_tokens(&ids).await?.into_iter();
-        let mut known: HashMap<_, _> = known.map(|token| (token.id, token)).collect();
-        let pairs = ids
-            .iter()
-            .zip(listed)
-            .map(|(id, listed)| match known.remove(id) {
+        let known = tx.load_tokens_by_external_id(source, &ids).await?;
+        let known = known.into_iter();
+        let mut known: HashMap<_, _> = known
+            .map(|token| (token.external_id.clone(), token))
+            .collect();
+        let pairs = listed
+            .into_iter()
+            .map(|listed| match known.remove(&listed.external_id) {
                 Some(known) => Pair::Both(known, listed),
                 None => Pair::OnlyListed(listed),
             })
@@ -99,7 +102,7 @@ impl Changes {
 
     /// Writes the changes, and cancels the notices that no longer apply.
     pub async fn write(
-        &self,
+        &mut self,
         tx: &mut Tx,
         rules: MergeRules<'_>,
         now: DateTime<Utc>,
@@ -107,6 +110,7 @@ impl Changes {
         let policy = rules.policy;
         if !self.new.is_empty() {
             plan::init_settings(tx, policy).await?;
+            self.replace_taken_ids(tx, now).await?;
         }
         tx.insert_tokens(&self.new).await?;
         if !self.new.is_empty() {
@@ -119,6 +123,26 @@ impl Changes {
             || self.new.iter().any(|token| token.issuer.is_some());
         if needs_judging {
             findings::request(tx, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives a new token another id if its derived one belongs to a token of a source that was renamed.
+    async fn replace_taken_ids(&mut self, tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
+        let ids: Vec<_> = self.new.iter().map(|token| token.id).collect();
+        let taken = tx.find_taken_ids(&ids).await?;
+        for token in &mut self.new {
+            if taken.contains(&token.id) {
+                let id = TokenId(new_id(now));
+                for seen in self
+                    .seen_expired
+                    .iter_mut()
+                    .filter(|seen| **seen == token.id)
+                {
+                    *seen = id;
+                }
+                token.id = id;
+            }
         }
         Ok(())
     }
@@ -239,6 +263,19 @@ pub struct ImportTarget<'a> {
     pub mode: ImportMode,
 }
 
+/// Fails if the source was renamed; else records that it is filled by imports.
+async fn check_import(target: ImportTarget<'_>) -> Result<(), Error> {
+    let source = target.source;
+    let row = target.store.begin_read().await?.find_source(source).await?;
+    ensure_not_renamed(source, row.as_ref())?;
+    if target.mode == ImportMode::Write {
+        let mut tx = target.store.begin().await?;
+        tx.mark_imported(source).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
 /// Imports a listing. `progress` gets the number of rows done so far.
 pub async fn import(
     target: ImportTarget<'_>,
@@ -258,6 +295,7 @@ pub async fn import(
         ..
     } = listing;
     let rules = MergeRules::from(policy);
+    check_import(target).await?;
     let mut report = Report::default();
     let mut rows = 0;
     let page = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
@@ -272,7 +310,7 @@ pub async fn import(
             ImportMode::DryRun => store.begin_read().await?,
         };
         let now = clock.now();
-        let changes = Changes::from_rows(&mut tx, source, listed, rules, now).await?;
+        let mut changes = Changes::from_rows(&mut tx, source, listed, rules, now).await?;
         changes.count(&mut report);
         if mode == ImportMode::Write {
             changes.write(&mut tx, rules, now).await?;

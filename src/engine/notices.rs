@@ -39,6 +39,7 @@ pub(super) struct Audience {
     pub dead: DeadAddresses,
     lost: HashSet<TokenId>,
     admins: AccountAdmins,
+    silent_sources: HashSet<String>,
 }
 
 impl Audience {
@@ -52,10 +53,19 @@ impl Audience {
             dead: DeadAddresses::load(tx, now).await?,
             lost: tx.find_lost_access(&ids).await?,
             admins: tx.load_account_admins(tokens).await?,
+            silent_sources: tx.list_silent_sources(now).await?,
         })
     }
 
+    /// Whether no one is warned about the token, because its source has not been configured for long.
+    pub fn is_silent(&self, token: &Token) -> bool {
+        self.silent_sources.contains(&token.source)
+    }
+
     pub fn recipients(&self, policy: &Policy, token: &Token) -> Vec<Recipient> {
+        if self.is_silent(token) {
+            return Vec::new();
+        }
         let is_lost = self.lost.contains(&token.id);
         policy.recipients(token, &self.admins, is_lost, &|address| {
             self.dead.contains(address)

@@ -100,6 +100,7 @@ impl Plan<'_> {
             if let Some(generation) = token.generation()
                 && recipients.is_empty()
                 && is_newly_due
+                && !audience.is_silent(token)
             {
                 let occurrence = Occurrence {
                     topic: Topic::Expiry,

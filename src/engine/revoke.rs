@@ -9,8 +9,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::revocation::{Attempt, Countdown, Outcome, Trail};
 use crate::domain::{
-    ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token,
-    TokenId, Topic,
+    ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token, Topic,
 };
 use crate::sources;
 use crate::store::{AuditRow, Store, Tx};
@@ -157,15 +156,22 @@ impl<'a> Revoke<'a> {
     /// answer, and whose tokens are gone now.
     pub(super) async fn settle_interrupted(&self, report: &mut Report) -> Result<(), Error> {
         let trail = load_trail(self.store, self.clock.now()).await?;
-        let ids: Vec<TokenId> = trail
+        let subjects: Vec<_> = trail
             .unknown_outcomes()
             .filter_map(|subject| subject.split_once('/'))
-            .map(|(source, id)| TokenId::new(source, id))
             .collect();
-        if ids.is_empty() {
+        if subjects.is_empty() {
             return Ok(());
         }
-        let mut tokens = self.store.begin_read().await?.load_tokens(&ids).await?;
+        let mut tx = self.store.begin_read().await?;
+        let mut tokens = Vec::new();
+        for (source, external_id) in subjects {
+            tokens.extend(
+                tx.load_tokens_by_external_id(source, &[external_id])
+                    .await?,
+            );
+        }
+        drop(tx);
         tokens.retain(|token| token.status == Status::Gone);
         for token in &tokens {
             let reason = "its issuer lost access; it is gone since its revocation was ordered";

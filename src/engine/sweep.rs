@@ -21,8 +21,10 @@ use super::common::{
 };
 use super::deliver::{Deliver, Mailer, Recorder};
 use super::directories::{Survey, SyncDirectories, UnbindOutcome};
+use super::erase::Erase;
 use super::judge::{Judge, MarkExpired};
 use super::plan::Plan;
+use super::removal::Removal;
 use super::respond::Respond;
 use super::retry::Retry;
 use super::revoke::Revoke;
@@ -108,6 +110,23 @@ impl Engine {
             store: &self.store,
             clock: &self.clock,
             policy: &self.policy,
+        }
+    }
+
+    pub fn removal(&self) -> Removal<'_> {
+        Removal {
+            store: &self.store,
+            clock: &self.clock,
+        }
+    }
+
+    pub fn erasure(&self) -> Erase<'_> {
+        Erase {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sources: &self.sources,
+            directories: &self.directories,
         }
     }
 
@@ -367,7 +386,7 @@ impl Engine {
     }
 
     /// Does work that must not run at the same time as a sweep; `None` if a sweep is running.
-    async fn under_sweep_lease<T>(
+    pub async fn under_sweep_lease<T>(
         &self,
         stop: &CancellationToken,
         work: impl Future<Output = Result<T, Error>>,

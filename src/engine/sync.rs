@@ -18,7 +18,7 @@ use super::findings::judge_source;
 use super::merge::{Changes, Walk};
 use super::upstream::{
     self, Answer, Preview, SOURCE, Shrunk, SweepOptions, SyncAttempt, WatchedSource, check_shrunk,
-    list_all, select_due, sources_that_mark_expired,
+    ensure_not_renamed, list_all, select_due, sources_that_mark_expired,
 };
 
 /// What a sync would change about one token.
@@ -182,7 +182,7 @@ impl SyncSources<'_> {
             let mut tx = self.store.begin().await?;
             let pairs = walk.next_pairs(&mut tx).await?;
             let now = self.clock.now();
-            let changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
+            let mut changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
             changes.write(&mut tx, rules, now).await?;
             if sources_that_mark_expired(self.sources).contains(&source) {
                 tx.set_mark_expired_at(&changes.seen_expired, Some(now))
@@ -405,11 +405,12 @@ impl WatchedSource {
     }
 
     /// Lists the source and reads its owners file.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         row: &SourceRow,
         asked_at: DateTime<Utc>,
     ) -> Result<Fetched<FetchedTokens>, Error> {
+        ensure_not_renamed(&self.terms.name, Some(row))?;
         let owners = match self.terms.owners.clone() {
             Some(path) => Some(run_blocking(move || OwnersFile::load(&path)).await?),
             None => None,

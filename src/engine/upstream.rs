@@ -190,6 +190,17 @@ async fn limit_time<L>(list: impl Future<Output = Result<L, Error>>) -> Result<L
         .unwrap_or(Err(Error::TimedOut))
 }
 
+/// A name that an operator gave up is reserved: its tokens are known under the new one.
+pub fn ensure_not_renamed(name: &str, row: Option<&SourceRow>) -> Result<(), Error> {
+    match row.and_then(|row| row.renamed_to.clone()) {
+        Some(new) => Err(Error::Renamed {
+            old: name.to_owned(),
+            new,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// How many entries a listing that shrank by half has now, and had before.
 #[derive(Debug, Clone, Copy)]
 pub struct Shrunk {

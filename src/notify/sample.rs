@@ -393,6 +393,7 @@ fn one_finding(n: usize) -> OpenFinding {
         "it lives 365d from 2026-03-01 to 2027-03-01; max_ttl is 90d",
         "last used on 2026-05-01; unused_after is 90d",
         "auth-token-max-ttl-minutes is 0: tokens may live without an expiry",
+        "no [[source]] has had this name since 2026-11-18 09:00 UTC; its tokens are warned about until 2026-11-25 09:00 UTC",
     ];
     let kind = FindingKind::ALL[n % evidence.len()];
     let severity = match kind {
@@ -400,7 +401,10 @@ fn one_finding(n: usize) -> OpenFinding {
         _ => Severity::Medium,
     };
     let source = sources[n % sources.len()].to_owned();
-    let is_source = kind == FindingKind::SourceAllowsUnlimited;
+    let is_source = matches!(
+        kind,
+        FindingKind::SourceAllowsUnlimited | FindingKind::Unconfigured
+    );
     OpenFinding {
         id: TokenId::new("finding", &n.to_string()).0,
         kind,

@@ -1,5 +1,7 @@
 //! Conversions between the types of `domain`, which knows no database, and columns and rows.
 
+use std::str::FromStr;
+
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
@@ -10,9 +12,9 @@ use crate::domain::{
     NoticeState, Reason, Severity, Status, Step, Token, TokenId, Topic,
 };
 
-/// Implements `Type` and `Decode` with `FromStr`, for types that are stored as text.
+/// Implements `Type` and `Decode`, for types that are stored as text.
 macro_rules! impl_decode_from_text {
-    ($($type:ty),+) => {$(
+    ($($type:ty: $parse:path),+ $(,)?) => {$(
         impl<DB: Database> Type<DB> for $type
         where
             String: Type<DB>,
@@ -32,25 +34,25 @@ macro_rules! impl_decode_from_text {
         {
             fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
                 let text = <&str>::decode(value)?;
-                // Not the error of `parse`, which shows the text: that may be an address.
-                text.parse().map_err(|_| "its value is unknown to lapsed".into())
+                // Not the error of the parser, which shows the text: that may be an address.
+                $parse(text).map_err(|_| "its value is unknown to lapsed".into())
             }
         }
     )+};
 }
 
 impl_decode_from_text!(
-    Address,
-    Basis,
-    ExpiryOrigin,
-    FindingKind,
-    FindingState,
-    IdentityStatus,
-    NoticeState,
-    Reason,
-    Severity,
-    Status,
-    Topic
+    Address: Address::parse_stored,
+    Basis: Basis::from_str,
+    ExpiryOrigin: ExpiryOrigin::from_str,
+    FindingKind: FindingKind::from_str,
+    FindingState: FindingState::from_str,
+    IdentityStatus: IdentityStatus::from_str,
+    NoticeState: NoticeState::from_str,
+    Reason: Reason::from_str,
+    Severity: Severity::from_str,
+    Status: Status::from_str,
+    Topic: Topic::from_str,
 );
 
 impl<DB: Database> Type<DB> for TokenId

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Sqlite, Type};
 use uuid::Uuid;
 
-use crate::domain::{Address, FindingKind, FindingState, Severity, Token, TokenId};
+use crate::domain::{Address, FindingKind, FindingState, Severity, Token, TokenId, silent_since};
 
 use super::columns::push_list;
 use super::people::{lost_statuses, push_works};
@@ -119,6 +119,18 @@ where
         .push(")");
 }
 
+fn push_excluded<'a, DB: Database>(query: &mut QueryBuilder<DB>, sources: &'a HashSet<String>)
+where
+    &'a String: Encode<'a, DB> + Type<DB>,
+{
+    for source in sources {
+        query
+            .push(" AND (f.kind = 'unconfigured' OR f.source <> ")
+            .push_bind(source)
+            .push(")");
+    }
+}
+
 /// Findings with a start in the future: a clock was ahead. Only these two kinds begin with a time. `COALESCE`
 /// keeps the planner from the index on `kind`; the index on `since` normally finds nothing.
 macro_rules! in_future {
@@ -201,7 +213,7 @@ impl Tx {
     }
 
     /// Working tokens whose issuer has lost access at one of these directories and that have no finding yet;
-    /// in order of token id, after `after`.
+    /// in order of token id, after `after`. Tokens of silent sources are left out.
     pub async fn find_outlived_tokens(
         &mut self,
         now: DateTime<Utc>,
@@ -220,7 +232,9 @@ impl Tx {
             query.push(" AND t.id > ").push_bind(after)
                 .push(" AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
                                         AND f.state <> 'resolved')
-                        GROUP BY t.id, i.email_key ORDER BY t.id LIMIT ").push_bind(limit);
+                        AND NOT EXISTS (SELECT 1 FROM finding g WHERE g.token_id IS NULL AND g.source = t.source
+                                        AND g.kind = 'unconfigured' AND g.state <> 'resolved' AND g.since <= ")
+                .push_bind(silent_since(now)).push(") GROUP BY t.id, i.email_key ORDER BY t.id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
@@ -368,34 +382,36 @@ impl Tx {
         Ok(count > 0)
     }
 
-    /// Counts the findings open at `now` by kind and source, except those of `excluded_sources`.
+    /// Counts the findings open at `now` by kind and source, except those of `excluded_sources`. That one
+    /// is not configured counts all the same.
     pub async fn count_open_findings(
         &mut self,
         now: DateTime<Utc>,
-        excluded_sources: &[String],
+        excluded_sources: &HashSet<String>,
     ) -> Result<Vec<FindingCount>> {
         on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT kind, source, COUNT(*) AS count FROM finding f WHERE ");
             push_open(&mut query, now);
-            for source in excluded_sources { query.push(" AND source <> ").push_bind(source); }
+            push_excluded(&mut query, excluded_sources);
             query.push(" GROUP BY kind, source ORDER BY kind, source");
             query.build_query_as().fetch_all(c).await
         })
     }
 
-    /// The most urgent findings open at `now`, except those of `excluded_sources`.
+    /// The most urgent findings open at `now`, except those of `excluded_sources`. That one
+    /// is not configured counts all the same.
     pub async fn list_urgent_findings(
         &mut self,
         now: DateTime<Utc>,
-        excluded_sources: &[String],
+        excluded_sources: &HashSet<String>,
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         on!(self, c: Db => {
             let mut query = select_findings::<Db>(now);
             query.push(" WHERE ");
             push_open(&mut query, now);
-            for source in excluded_sources { query.push(" AND f.source <> ").push_bind(source); }
+            push_excluded(&mut query, excluded_sources);
             query.push(" ORDER BY CASE f.severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 ELSE 2 END, f.since, f.id LIMIT ")
                 .push_bind(limit);
             query.build_query_as().fetch_all(c).await

@@ -94,6 +94,15 @@ pub struct RetriedNotices {
     pub skipped: u64,
 }
 
+/// The notice is planned and in no mail that may have been sent.
+macro_rules! unsent {
+    () => {
+        "state = 'planned' AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
+                                           AND m.state IN ('sending', 'unknown', 'sent', 'failed'))"
+    };
+}
+pub(super) use unsent;
+
 macro_rules! insert {
     () => {
         "INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient, recipient_key, basis,
@@ -103,6 +112,7 @@ macro_rules! insert {
 macro_rules! revive {
     () => {
         " ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = excluded.mail_id, reason = NULL,
+            subject = excluded.subject, recipient = excluded.recipient, recipient_key = excluded.recipient_key,
             send_at = excluded.send_at, planned_at = excluded.planned_at, plan_id = excluded.plan_id
           WHERE notice.state = 'cancelled'"
     };
@@ -269,11 +279,9 @@ impl Tx {
     ) -> Result<u64> {
         // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim checks again.
         let current = generation.unwrap_or(MAX_INSTANT.into());
-        let cancelled = on!(self, c: Db => sqlx::query(
+        let cancelled = on!(self, c: Db => sqlx::query(concat!(
             "UPDATE notice SET state = 'cancelled', held = FALSE, reason = $3
-             WHERE token_id = $1 AND topic = 'expiry' AND (generation, secret_version) <> ($2, $4) AND state = 'planned'
-               AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
-                               AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
+             WHERE token_id = $1 AND topic = 'expiry' AND (generation, secret_version) <> ($2, $4) AND ", unsent!()))
             .bind(token).bind(current.at).bind(reason).bind(i64::from(current.secret_version))
             .execute(c).await.map(|done| done.rows_affected()))?;
         if generation.is_some() {
@@ -292,11 +300,9 @@ impl Tx {
         recipient: &Address,
         reason: &str,
     ) -> Result<()> {
-        on!(self, c: Db => sqlx::query(
+        on!(self, c: Db => sqlx::query(concat!(
             "UPDATE notice SET state = 'suppressed', held = FALSE, reason = $3
-             WHERE token_id = $1 AND recipient_key = $2 AND topic = 'expiry' AND state = 'planned'
-               AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
-                               AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
+             WHERE token_id = $1 AND recipient_key = $2 AND topic = 'expiry' AND ", unsent!()))
             .bind(token).bind(recipient.key()).bind(reason).execute(c).await.map(drop))
     }
 
@@ -307,11 +313,9 @@ impl Tx {
         topic: Topic,
         reason: &str,
     ) -> Result<()> {
-        on!(self, c: Db => sqlx::query(
+        on!(self, c: Db => sqlx::query(concat!(
             "UPDATE notice SET state = 'cancelled', held = FALSE, reason = $3
-             WHERE token_id = $1 AND topic = $2 AND state = 'planned'
-               AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
-                               AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
+             WHERE token_id = $1 AND topic = $2 AND ", unsent!()))
             .bind(token).bind(topic.as_str()).bind(reason).execute(c).await.map(drop))
     }
 
@@ -426,13 +430,14 @@ impl Tx {
     }
 }
 
-/// From and where clause of the notices whose mails failed.
+/// From and where clause of the notices whose mails failed, except those to people who were erased.
 fn push_failed<DB: Database>(query: &mut QueryBuilder<DB>, ids: Option<&[Uuid]>)
 where
     for<'q> Uuid: Encode<'q, DB> + Type<DB>,
 {
     query.push(
-        " FROM notice n JOIN mail m ON m.id = n.mail_id WHERE n.state = 'planned' AND m.state = 'failed'",
+        " FROM notice n JOIN mail m ON m.id = n.mail_id WHERE n.state = 'planned' AND m.state = 'failed'
+            AND n.recipient_key LIKE '%@%'",
     );
     if let Some(ids) = ids {
         query.push(" AND n.id IN (");

@@ -22,11 +22,11 @@ pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How long a statement waits for a connection or for SQLite's write lock.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than [`LOCK_TIMEOUT`], because the only writer may itself wait for the lock.
 const WRITER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before another attempt to open a store that another process is creating.
-const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// A connection that was idle for longer is tested before use.
 const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
 /// More connections than sweep, delivery and HTTP need.
@@ -121,6 +121,8 @@ impl Store {
                 let writer_options = options
                     .clone()
                     .pragma("cache_size", WRITER_CACHE)
+                    // What is deleted or changed leaves no trace, so that a person can be erased.
+                    .pragma("secure_delete", "ON")
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(synchronous);
                 (options.read_only(true), writer_options)

@@ -145,16 +145,18 @@ impl Tx {
             .execute(c).await.map(drop))
     }
 
-    /// A page of the audit trail before `before`, newest first.
+    /// A page of the audit trail since `since` and before `before`, newest first.
     pub async fn list_audit(
         &mut self,
+        since: Option<DateTime<Utc>>,
         before: Option<&AuditRow>,
         limit: i64,
     ) -> Result<Vec<AuditRow>> {
         let (at, id) = before.map_or((MAX_INSTANT, Uuid::max()), |entry| (entry.at, entry.id));
         on!(self, c: Db => sqlx::query_as(
-            "SELECT * FROM audit WHERE at <= $1 AND (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3")
-            .bind(at).bind(id).bind(limit).fetch_all(c).await)
+            "SELECT * FROM audit WHERE at <= $1 AND (at, id) < ($1, $2) AND at >= $4
+             ORDER BY at DESC, id DESC LIMIT $3")
+            .bind(at).bind(id).bind(limit).bind(since.unwrap_or(DateTime::UNIX_EPOCH)).fetch_all(c).await)
     }
 
     pub async fn find_last_audit(&mut self, subject: &str) -> Result<Option<AuditRow>> {
@@ -174,7 +176,8 @@ impl Tx {
             ("DELETE FROM finding WHERE id IN (
                 SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", cutoffs.findings),
             ("DELETE FROM notice WHERE id IN (
-                SELECT id FROM notice WHERE token_id IS NULL AND planned_at < $1 LIMIT $2)", cutoffs.notices),
+                SELECT id FROM notice WHERE (token_id IS NULL OR subject IS NOT NULL) AND planned_at < $1
+                  AND NOT EXISTS (SELECT 1 FROM token t WHERE t.id = notice.token_id) LIMIT $2)", cutoffs.notices),
         ] {
             deleted += on!(self, c: Db => sqlx::query(sql).bind(before).bind(limit)
                 .execute(c).await.map(|done| done.rows_affected()))?;

@@ -1,5 +1,7 @@
 //! Tokens: loading, writing, rescheduling, marking as expired, purging.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
@@ -46,6 +48,38 @@ impl Tx {
             })?);
         }
         Ok(tokens)
+    }
+
+    pub async fn load_tokens_by_external_id(
+        &mut self,
+        source: &str,
+        external_ids: &[&str],
+    ) -> Result<Vec<Token>> {
+        let mut tokens = Vec::with_capacity(external_ids.len());
+        for chunk in external_ids.chunks(CHUNK_ROWS) {
+            tokens.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT * FROM token WHERE source = ");
+                query.push_bind(source).push(" AND external_id IN (");
+                push_list(&mut query, chunk);
+                query.push(")");
+                query.build_query_as::<Token>().fetch_all(c).await
+            })?);
+        }
+        Ok(tokens)
+    }
+
+    /// Which of these ids tokens have.
+    pub async fn find_taken_ids(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
+        let mut taken = HashSet::new();
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            taken.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT id FROM token WHERE id IN (");
+                push_list(&mut query, chunk);
+                query.push(")");
+                query.build_query_scalar::<TokenId>().fetch_all(c).await
+            })?);
+        }
+        Ok(taken)
     }
 
     /// Loads a token and locks it until the transaction ends.
@@ -266,6 +300,13 @@ impl Tx {
         on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3")
             .bind(low).bind(high).bind(limit).fetch_all(c).await)
+    }
+
+    /// At most `limit` tokens with this label: a name, or an external id where there is no name.
+    pub async fn find_tokens_by_name(&mut self, name: &str, limit: i64) -> Result<Vec<Token>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM token WHERE name = $1 OR (TRIM(name) = '' AND external_id = $1) ORDER BY id LIMIT $2")
+            .bind(name).bind(limit).fetch_all(c).await)
     }
 
     /// Deletes up to `limit` tokens that left or expired before `until`, with their notices and findings.

@@ -24,6 +24,8 @@ pub struct SourceRow {
     pub max_life: Option<i64>,
     /// Where the source states this limit; `None` when it does not.
     pub max_life_evidence: Option<String>,
+    /// Its new name, once an operator has renamed it; the row then only reserves the old one.
+    pub renamed_to: Option<String>,
 }
 
 /// An operator's decision on held changes.
@@ -82,15 +84,6 @@ impl Tx {
         on!(self, c: Db => sqlx::query_scalar(
             "SELECT COUNT(*) FROM token WHERE source = $1 AND status IN ('active', 'expired', 'disabled')")
             .bind(source).fetch_one(c).await)
-    }
-
-    /// Sources that were synced before and are not known any more. Sources filled by `import` alone are never synced.
-    pub async fn list_unknown_sources(
-        &mut self,
-        is_known: impl Fn(&str) -> bool,
-    ) -> Result<Vec<String>> {
-        let names = self.list_sources().await?.into_iter().map(|row| row.name);
-        Ok(names.filter(|name| !is_known(name)).collect())
     }
 
     pub async fn save_source(&mut self, row: &SourceRow) -> Result<()> {

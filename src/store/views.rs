@@ -36,6 +36,13 @@ pub struct TokenFilter {
     pub has_no_issuer: bool,
     pub role: Option<String>,
     pub source: Option<String>,
+    pub name: Option<String>,
+    /// Compared without case.
+    pub account: Option<String>,
+    /// The kind of an open finding.
+    pub finding: Option<FindingKind>,
+    /// `never`, `at` or `unknown`.
+    pub expiry: Option<String>,
     /// Only tokens that expire between now and this instant, in order of expiry.
     pub expires_until: Option<DateTime<Utc>>,
 }
@@ -86,6 +93,8 @@ pub struct NoticeFilter {
     pub recipient_key: Option<String>,
     pub state: Option<NoticeState>,
     pub token: Option<TokenId>,
+    /// Compared with when they were planned.
+    pub since: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -104,7 +113,7 @@ pub struct Counts {
 
 /// A notice with its delivery state and the name of its token or subject.
 const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
-        COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
+        COALESCE(NULLIF(t.name, ''), t.external_id, CASE WHEN l.token_id IS NULL THEN l.title END, l.subject) AS token_name,
         l.topic, l.step, l.recipient, l.state, l.send_at, l.planned_at, l.sent_at,
         l.attempts, l.mail_id, l.next_at, l.reason, l.held, l.generation, l.secret_version
     FROM ledger l LEFT JOIN token t ON t.id = l.token_id";
@@ -173,6 +182,21 @@ impl Tx {
             if let Some(role) = &filter.role {
                 query.push(" AND t.role = ").push_bind(role);
             }
+            if let Some(name) = &filter.name {
+                query.push(" AND t.name = ").push_bind(name);
+            }
+            if let Some(account) = &filter.account {
+                query.push(" AND LOWER(t.account) = LOWER(").push_bind(account).push(")");
+            }
+            if let Some(expiry) = &filter.expiry {
+                query.push(" AND t.expiry = ").push_bind(expiry);
+            }
+            if let Some(kind) = filter.finding {
+                query.push(" AND EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = ")
+                    .push_bind(kind.as_str()).push(" AND ");
+                push_open(&mut query, now);
+                query.push(")");
+            }
             query.push(match filter.expires_until {
                 Some(_) => " ORDER BY t.expires_at, t.id LIMIT ",
                 None => " ORDER BY t.source, t.external_id LIMIT ",
@@ -202,6 +226,9 @@ impl Tx {
             }
             if let Some(token) = filter.token {
                 query.push(" AND l.token_id = ").push_bind(token);
+            }
+            if let Some(since) = filter.since {
+                query.push(" AND l.planned_at >= ").push_bind(since);
             }
             query.push(" ORDER BY l.planned_at DESC, l.id DESC LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await

@@ -803,7 +803,7 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
         .unwrap()
         .unwrap();
     assert_eq!(identity.account_id.as_deref(), Some("new"));
-    let trail = tx.list_audit(None, 9).await.unwrap();
+    let trail = tx.list_audit(None, None, 9).await.unwrap();
     let entry = (trail[0].actor.as_str(), trail[0].action.as_str());
     assert_eq!((trail.len(), entry), (1, ("grace", "identity.rebind")));
 }

@@ -160,7 +160,7 @@ impl World {
     /// The audit trail, oldest first, as `actor action subject: reason`.
     async fn trail(&self) -> Vec<String> {
         let mut tx = self.engine.store.begin_read().await.unwrap();
-        let entries = tx.list_audit(None, 100).await.unwrap();
+        let entries = tx.list_audit(None, None, 100).await.unwrap();
         let line = |entry: &AuditRow| {
             let reason = entry.reason.as_deref().unwrap_or("-");
             format!(

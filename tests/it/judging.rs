@@ -240,7 +240,7 @@ async fn an_enabled_or_moved_summary_is_not_sent_for_the_past(#[values(Sqlite, P
 
 #[rstest]
 #[tokio::test]
-async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
+async fn the_tokens_of_a_ghost_leave_the_summary_after_its_grace(
     #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
@@ -249,14 +249,30 @@ async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
     assert_eq!(notices_after(&engine, 0).await, 0);
     assert_eq!(notices_after(&engine, 2).await, 1, "it is Monday");
     let sources = std::mem::take(&mut engine.sources);
+    let open = async |at| {
+        let mut tx = store.begin_read().await.unwrap();
+        let silent = tx.list_silent_sources(at).await.unwrap();
+        tx.count_open_findings(at, &silent).await.unwrap().len()
+    };
     assert_eq!(
         notices_after(&engine, 7).await,
-        0,
-        "the source is no longer configured"
+        2,
+        "the summary, and an alert"
     );
-    assert_eq!(evidence(&store).await.len(), 1, "the finding is kept");
+    assert_eq!(open(engine.now()).await, 2);
+    assert_eq!(
+        notices_after(&engine, 7).await,
+        2,
+        "the same, at the end of its grace"
+    );
+    assert_eq!(
+        open(engine.now()).await,
+        1,
+        "only that it is not configured"
+    );
     engine.sources = sources;
     assert_eq!(notices_after(&engine, 7).await, 1);
+    assert_eq!(open(engine.now()).await, 1);
     store.close().await;
 }
 

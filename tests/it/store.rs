@@ -1,12 +1,14 @@
 //! All methods of a transaction on both databases, to find SQL that means different things on each.
 
 mod coverage;
+mod erasure;
 mod findings;
 mod mails;
 mod notices;
 mod opening;
 mod people;
 mod planning;
+mod removal;
 mod revocations;
 mod runs;
 mod tokens;
@@ -19,7 +21,7 @@ use lapsed::domain::{
     Address, Basis, Expiry, ExpiryOrigin, NewNotice, Occurrence, Recipient, Step, Token, TokenId,
     Topic,
 };
-use lapsed::store::{Holder, NoticeFilter, NoticeRow, Store};
+use lapsed::store::{ClaimedMail, Holder, MailRecord, NoticeFilter, NoticeRow, Store, Verdict};
 use uuid::Uuid;
 
 /// Runs a query in a write transaction.
@@ -132,6 +134,22 @@ async fn fill_mails(store: &Store, horizon: DateTime<Utc>) -> u64 {
     let filled = tx.fill_mails(&open, horizon).await.unwrap();
     tx.commit().await.unwrap();
     filled
+}
+
+/// Sends the mails that are due, with this result.
+async fn send(store: &Store, verdict: Verdict) {
+    fill_mails(store, now()).await;
+    let holder = holder(minutes(1));
+    let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 100));
+    for verdict in [Verdict::Sending, verdict] {
+        let to_record = |mail: &ClaimedMail| MailRecord {
+            id: mail.id,
+            verdict,
+            reason: Some("250 ok".to_owned()),
+        };
+        let records: Vec<_> = mails.iter().map(to_record).collect();
+        write!(store, tx => tx.record_mails(&records, holder, now()));
+    }
 }
 
 async fn ledger(store: &Store) -> Vec<NoticeRow> {

@@ -12,12 +12,10 @@ use clap_complete::Shell;
 use secrecy::SecretString;
 
 use super::notices::{AddressCommand, NoticeCommand};
-use super::nouns::{
-    AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand, SourceCommand,
-    TokenCommand,
-};
-use super::values::{Input, TEMPLATES, parse_token_ref};
-use crate::domain::{Address, TokenRef};
+use super::nouns::{AuditCommand, FindingCommand, Forecast, IdentityCommand, TokenCommand};
+use super::upstreams::{DirectoryCommand, SourceCommand};
+use super::values::{Input, TEMPLATES, parse_token_text};
+use crate::domain::Address;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -70,7 +68,7 @@ Invalid rows are refused and reported with their line; valid rows are imported.
 Importing the same file again changes nothing.")]
     Import(Import),
 
-    /// List tokens, show one, or revoke one at its source
+    /// List tokens, show one, revoke one at its source, or remove an imported one
     #[command(
         subcommand,
         after_help = "\
@@ -110,7 +108,7 @@ Examples:
     )]
     Finding(FindingCommand),
 
-    /// List people and their status at the directories; rebind one
+    /// List people and their status at the directories; rebind or erase one
     #[command(
         subcommand,
         after_help = "\
@@ -133,14 +131,15 @@ Examples:
     )]
     Directory(DirectoryCommand),
 
-    /// List, check and sync sources
+    /// List, check and sync sources; rename one, or remove what is no longer configured
     #[command(
         subcommand,
         after_help = "\
 Examples:
   lapsed source list
   lapsed source check exports
-  lapsed source sync exports --dry-run"
+  lapsed source sync exports --dry-run
+  lapsed source rename exports gitlab"
     )]
     Source(SourceCommand),
 
@@ -149,7 +148,7 @@ Examples:
         subcommand,
         after_help = "\
 Examples:
-  lapsed audit list --limit 20"
+  lapsed audit list --since 2026-11-01"
     )]
     Audit(AuditCommand),
 
@@ -160,11 +159,14 @@ Examples:
   lapsed forecast --days 90 --format csv")]
     Forecast(Forecast),
 
-    /// Show why the notices of a token were or were not sent
+    /// Show why the notices of a token, or to a person, were or were not sent
     #[command(after_help = "\
 Examples:
   lapsed explain 0b5e17c2
-  lapsed explain exports/ci-deploy")]
+  lapsed explain exports/ci-deploy
+
+  # what a person was told: their tokens, and the latest notices to them
+  lapsed explain ada@example.org")]
     Explain(Explain),
 
     /// Test configuration, store, mail server, sources and directories
@@ -320,9 +322,10 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
-    #[arg(value_name = "ID", value_parser = parse_token_ref)]
-    pub id: TokenRef,
+    /// Token: an id, its first digits, SOURCE/EXTERNAL_ID, or a name that only one token has;
+    /// or the mail address of a person
+    #[arg(value_name = "ID", value_parser = parse_token_text)]
+    pub id: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,12 @@
 //! The arguments of `lapsed notice` and `lapsed address`.
 
+use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Subcommand};
 use uuid::Uuid;
 
 use super::nouns::ListOptions;
-use super::values::{one_of, parse_token_ref};
-use crate::domain::{Address, NoticeState, TokenRef};
+use super::values::{one_of, parse_instant, parse_recipient, parse_token_text};
+use crate::domain::{Address, NoticeState};
 
 #[derive(Debug, Subcommand)]
 pub enum NoticeCommand {
@@ -69,15 +70,18 @@ pub struct AddressClear {
 
 #[derive(Debug, Args)]
 pub struct NoticeList {
-    /// Only notices to this address
-    #[arg(long, value_name = "EMAIL")]
+    /// Only notices to this address, or to the pseudonym of an erased person
+    #[arg(long, value_name = "EMAIL", value_parser = parse_recipient)]
     pub recipient: Option<Address>,
     /// Only notices in this state
     #[arg(long, value_name = "STATE", value_parser = one_of::<NoticeState>(NoticeState::ALL.iter().map(|value| value.as_str())))]
     pub state: Option<NoticeState>,
-    /// Only notices about this token
-    #[arg(long, value_name = "ID", value_parser = parse_token_ref)]
-    pub token: Option<TokenRef>,
+    /// Only notices about this token: an id, SOURCE/EXTERNAL_ID or a name
+    #[arg(long, value_name = "ID", value_parser = parse_token_text)]
+    pub token: Option<String>,
+    /// Only notices planned since this day (00:00 UTC) or RFC 3339 time
+    #[arg(long, value_name = "DATE", value_parser = parse_instant)]
+    pub since: Option<DateTime<Utc>>,
     #[command(flatten)]
     pub options: ListOptions,
 }

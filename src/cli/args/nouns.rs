@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::values::{
     one_of, parse_id_prefix, parse_instant, parse_reason, parse_span, parse_token_ref,
+    parse_token_text,
 };
 use crate::domain::{Address, Cover, FindingKind, IdentityStatus, Status, TokenRef};
 
@@ -62,6 +63,7 @@ Examples:
   lapsed token list --status active --expires-within 7d
   lapsed token list --issuer ada@example.org
   lapsed token list --source exports --format csv
+  lapsed token list --expiry never --account acme
 
 Tokens are sorted by source and external id, with --expires-within by expiry.")]
     List(TokenList),
@@ -69,7 +71,10 @@ Tokens are sorted by source and external id, with --expires-within by expiry.")]
     #[command(after_help = "\
 Examples:
   lapsed token show 0b5e17c2
-  lapsed token show exports/ci-deploy --format json")]
+  lapsed token show exports/ci-deploy --format json
+
+  # by a name that only one token has
+  lapsed token show ci-deploy")]
     Show(TokenShow),
     /// Revoke a token at its source
     #[command(after_help = "\
@@ -88,6 +93,28 @@ lapsed never revokes the token that it uses to read the source.
 It verifies that the token is revoked, cancels its pending warnings, notifies the issuer
 and the administrators, and records everything in the audit trail.")]
     Revoke(TokenRevoke),
+    /// Remove a token whose source is not configured
+    #[command(after_help = "\
+Examples:
+  lapsed token remove local/ci-deploy --reason mistake
+  lapsed token remove 0b5e17c2
+
+It is for imported tokens that should never have been there, and changes nothing at a
+source.
+The token and its findings are deleted, and its unsent notices are cancelled.
+The ledger keeps what was sent.
+A token of a configured source comes back with the next sync, so it is not removed.")]
+    Remove(TokenRemove),
+}
+
+#[derive(Debug, Args)]
+pub struct TokenRemove {
+    /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
+    #[arg(value_name = "ID", value_parser = parse_token_ref)]
+    pub id: TokenRef,
+    /// Reason, for the audit trail
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +153,18 @@ pub struct TokenList {
     /// Only tokens of this source
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
+    /// Only tokens with this name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Only tokens of this account, in upper or lower case
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// Only tokens with an open finding of this kind
+    #[arg(long, value_name = "KIND", value_parser = one_of::<FindingKind>(FindingKind::ALL.iter().map(|value| value.as_str())))]
+    pub finding: Option<FindingKind>,
+    /// Only tokens that never expire, expire at a known time, or whose expiry is unknown
+    #[arg(long, value_name = "EXPIRY", value_parser = ["never", "at", "unknown"])]
+    pub expiry: Option<String>,
     /// Only tokens that expire within this time from now, such as 7d or 36h
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub expires_within: Option<TimeDelta>,
@@ -135,9 +174,9 @@ pub struct TokenList {
 
 #[derive(Debug, Args)]
 pub struct TokenShow {
-    /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
-    #[arg(value_name = "ID", value_parser = parse_token_ref)]
-    pub id: TokenRef,
+    /// Token: an id, its first digits, SOURCE/EXTERNAL_ID, or a name that only one token has
+    #[arg(value_name = "ID", value_parser = parse_token_text)]
+    pub id: String,
     #[command(flatten)]
     pub options: ShowOptions,
 }
@@ -232,6 +271,29 @@ and the new entry belongs to the same person.
 The next sync binds them to it.
 The audit trail records the command.")]
     Rebind(IdentityRebind),
+    /// Erase what is known of a person
+    #[command(after_help = "\
+Examples:
+  lapsed identity erase ada@example.org --reason requested
+
+This cannot be undone.
+Unsent notices to the person are cancelled, and what directories and mail servers
+reported about them is deleted.
+In the ledger, the audit trail and all other texts a pseudonym replaces the address.
+It is refused while a configured source or directory still names the person, and while a
+mail to them is being delivered.
+Backups made before still have the address.")]
+    Erase(IdentityErase),
+}
+
+#[derive(Debug, Args)]
+pub struct IdentityErase {
+    /// Mail address of the person
+    #[arg(value_name = "EMAIL")]
+    pub email: Address,
+    /// Reason, for the audit trail
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -275,152 +337,23 @@ pub struct IdentityRebind {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum SourceCommand {
-    /// List the sources: last sync and next sync
-    #[command(after_help = "\
-Examples:
-  lapsed source list
-  lapsed source list --format json")]
-    List(ListOptions),
-    /// Show what the credentials of a source can and cannot do
-    #[command(after_help = "\
-Examples:
-  lapsed source check exports
-
-It changes nothing at the source or in the store.
-For each missing right it says how to add it.
-Exit code 1: the source cannot be listed.
-Exit code 75: the source asked us to wait.")]
-    Check {
-        /// Name of the source, as in the configuration
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Read a source now and store what it lists
-    #[command(after_help = "\
-Examples:
-  lapsed source sync exports
-
-  # show, token by token, what would change; change nothing
-  lapsed source sync exports --dry-run
-
-  # accept that half of its tokens are gone
-  lapsed source sync exports --accept-shrink
-
-The sync ignores the schedule and the back-off after failures.
-If the source asked us to wait, it is not contacted; that is not a failure.
-The sync sends no warnings; the next sweep does.")]
-    Sync(UpstreamSync),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DirectoryCommand {
-    /// List the directories: last sync, whether their data is fresh, and next sync
-    #[command(after_help = "\
-Examples:
-  lapsed directory list
-  lapsed directory list --format json")]
-    List(ListOptions),
-    /// Show what the credentials of a directory can and cannot do
-    #[command(after_help = "\
-Examples:
-  lapsed directory check hr
-
-It changes nothing in the directory or the store.
-For each missing right it says how to add it.
-Exit code 1: the directory cannot be read, a right is missing, or a sync would be
-rejected.
-Exit code 75: the directory asked us to wait.")]
-    Check {
-        /// Name of the directory, as in the configuration
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Read a directory now and store what it reports
-    #[command(after_help = "\
-Examples:
-  lapsed directory sync hr
-
-  # show, person by person, what would change or is held; change nothing
-  lapsed directory sync hr --dry-run
-
-  # accept that half of its people are gone
-  lapsed directory sync hr --accept-shrink
-
-The sync ignores the schedule and the back-off after failures.
-If the directory asked us to wait, it is not contacted; that is not a failure.
-The sync flags no tokens; the next sweep does.")]
-    Sync(UpstreamSync),
-    /// Release the held change of a directory: the next sync accepts it
-    #[command(after_help = "\
-Examples:
-  lapsed directory release hr
-
-If more people would lose access at once than `breaker_share` and `breaker_min`
-allow, the change is held until an operator decides.
-`lapsed directory sync NAME --dry-run` lists these people.")]
-    Release {
-        /// Name of the directory, as in the configuration
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Reject the held change of a directory
-    #[command(after_help = "\
-Examples:
-  lapsed directory reject hr
-
-The people who would lose access are unknown until the directory reports something else
-about them, and none of their tokens is flagged.
-The reports about all other people count again.")]
-    Reject {
-        /// Name of the directory, as in the configuration
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Delete the data of a directory that is no longer in the configuration
-    #[command(after_help = "\
-Examples:
-  lapsed directory forget hr
-
-The data of a removed directory flags no more tokens, but flagged tokens stay flagged.
-After this command, the next sweep resolves the findings that no other directory supports.")]
-    Forget {
-        /// Name of the directory, as in the configuration
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct UpstreamSync {
-    /// Name, as in the configuration
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// Show what would change; change nothing and take no lock
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Accept the listing although it shrank by half
-    #[arg(long)]
-    pub accept_shrink: bool,
-    /// Output format of --dry-run
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        requires = "dry_run"
-    )]
-    pub format: Format,
-}
-
-#[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// List what operators did, latest first
     #[command(after_help = "\
 Examples:
   lapsed audit list
+  lapsed audit list --since 2026-11-01
   lapsed audit list --limit 20 --format json")]
-    List(ListOptions),
+    List(AuditList),
+}
+
+#[derive(Debug, Args)]
+pub struct AuditList {
+    /// Only entries since this day (00:00 UTC) or RFC 3339 time
+    #[arg(long, value_name = "DATE", value_parser = parse_instant)]
+    pub since: Option<DateTime<Utc>>,
+    #[command(flatten)]
+    pub options: ListOptions,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 use clap::CommandFactory;
 
 use super::*;
-use crate::domain::{Status, TokenRef};
+use crate::domain::Status;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::parse_args(line.split_whitespace())
@@ -105,15 +105,15 @@ fn root_help() {
       release      Send the mails of a held plan, or discard them
 
     Inspect:
-      token        List tokens, show one, or revoke one at its source
+      token        List tokens, show one, revoke one at its source, or remove an imported one
       notice       List notices: planned, sent and failed; retry failed ones
       address      List the addresses that count as dead; clear one
       finding      List findings: what is wrong with tokens now; acknowledge one
-      identity     List people and their status at the directories; rebind one
+      identity     List people and their status at the directories; rebind or erase one
       directory    List, check and sync directories; decide on held changes
-      source       List, check and sync sources
+      source       List, check and sync sources; rename one, or remove what is no longer configured
       forecast     Show what will expire, and who will be notified when
-      explain      Show why the notices of a token were or were not sent
+      explain      Show why the notices of a token, or to a person, were or were not sent
       audit        List what operators did, and why
 
     Mail:
@@ -179,10 +179,7 @@ fn a_token_reference_is_parsed() {
     let Command::Token(TokenCommand::Show(show)) = cli.command else {
         panic!("{:?}", cli.command)
     };
-    assert_eq!(
-        show.id,
-        TokenRef::External("exports".into(), "ci-deploy".into())
-    );
+    assert_eq!(show.id, "exports/ci-deploy");
     assert_eq!(show.options.format, Format::Table);
 }
 
@@ -211,7 +208,10 @@ fn a_wrong_value_gets_an_example_of_a_right_one() {
     for (line, expected) in [
         ("lapsed token list --expires-within 7", "7d, 36h or 90m"),
         ("lapsed token list --issuer ada", "name@example.org"),
-        ("lapsed token show ci-deploy", "SOURCE/EXTERNAL_ID"),
+        (
+            "lapsed token revoke ci-deploy --at-source",
+            "SOURCE/EXTERNAL_ID",
+        ),
         ("lapsed explain /", "SOURCE/EXTERNAL_ID"),
         ("lapsed token list --limit 0", "1.."),
         ("lapsed forecast --days 0", "1..=3650"),

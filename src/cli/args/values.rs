@@ -9,7 +9,7 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::domain::TokenRef;
+use crate::domain::{Address, InvalidAddress, TokenRef};
 use crate::time;
 
 /// The mails that `lapsed preview` knows, named after their template folders.
@@ -43,9 +43,11 @@ pub enum Invalid {
     Span,
     #[error(
         "write the first digits of an id (as in the first column of `lapsed token list`), or \
-         SOURCE/EXTERNAL_ID"
+         SOURCE/EXTERNAL_ID; a name does not suffice here, because several tokens may have it"
     )]
     TokenRef,
+    #[error("write the first digits of an id, SOURCE/EXTERNAL_ID, or a name")]
+    TokenText,
     #[error("write the first digits of an id, as in the first column of `lapsed finding list`")]
     Prefix,
     #[error("write a day as 2027-03-31, or a time as 2027-03-31T12:00:00Z")]
@@ -75,6 +77,20 @@ pub fn parse_token_ref(text: &str) -> Result<TokenRef, Invalid> {
         TokenRef::External(source, external_id) => !source.is_empty() && !external_id.is_empty(),
     };
     is_possible.then_some(reference).ok_or(Invalid::TokenRef)
+}
+
+/// Trims what names a token to read: a reference or a name, which only the store can tell apart.
+pub fn parse_token_text(text: &str) -> Result<String, Invalid> {
+    let text = text.trim();
+    let is_possible = text.bytes().any(|byte| byte != b'/');
+    is_possible
+        .then(|| text.to_owned())
+        .ok_or(Invalid::TokenText)
+}
+
+/// Parses an address, or the pseudonym of an erased person.
+pub fn parse_recipient(text: &str) -> Result<Address, InvalidAddress> {
+    Address::parse_stored(text)
 }
 
 /// Parses the first digits of an id, and drops the dashes. Rejects an empty text, so that an empty

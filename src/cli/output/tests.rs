@@ -211,10 +211,10 @@ fn three() -> [TokenView; 3] {
 fn a_table_in_a_file_is_complete() {
     let (text, notes) = print(Format::Table, file(), &three());
     insta::assert_snapshot!(text, @"
-    ID                                    NAME                                                       STATUS   EXPIRES                         ISSUER                    FINDINGS               SOURCE
-    507bae5b-6920-5b53-b7a2-e5e8fc59729e  ci-deploy                                                  active   2026-11-28 09:00Z (in 7 days)   ada.lovelace@example.org  sso_revoked, too_long  exports
-    c3724dfd-dd9f-54c4-b226-f6a2bc322fc6  legacy-0001                                                active   never                           ada.lovelace@example.org  never_expires          exports
-    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4  nightly backup of the warehouse, written by the data team  expired  2026-11-19 09:00Z (2 days ago)  -                         -                      exports
+    ID                                    NAME                                                       STATUS   EXPIRES                         ISSUER                    FINDINGS               SOURCE   EXTERNAL ID
+    507bae5b-6920-5b53-b7a2-e5e8fc59729e  ci-deploy                                                  active   2026-11-28 09:00Z (in 7 days)   ada.lovelace@example.org  sso_revoked, too_long  exports  4711
+    c3724dfd-dd9f-54c4-b226-f6a2bc322fc6  legacy-0001                                                active   never                           ada.lovelace@example.org  never_expires          exports  legacy-0001
+    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4  nightly backup of the warehouse, written by the data team  expired  2026-11-19 09:00Z (2 days ago)  -                         -                      exports  4712
     ");
     assert_eq!(notes, "");
 }
@@ -223,10 +223,10 @@ fn a_table_in_a_file_is_complete() {
 fn a_table_on_a_wide_terminal() {
     let (text, notes) = print(Format::Table, terminal(160), &three());
     insta::assert_snapshot!(text, @"
-    ID        NAME                                                       STATUS   EXPIRES                         ISSUER              FINDINGS               SOURCE
-    507bae5b  ci-deploy                                                  active   2026-11-28 09:00Z (in 7 days)   ada.lovelace@exam…  sso_revoked, too_long  exports
-    c3724dfd  legacy-0001                                                active   never                           ada.lovelace@exam…  never_expires          exports
-    3c0a91d5  nightly backup of the warehouse, written by the data team  expired  2026-11-19 09:00Z (2 days ago)  -                   -                      exports
+    ID        NAME                                                       STATUS   EXPIRES                         ISSUER          FINDINGS      SOURCE   EXTERNAL ID
+    507bae5b  ci-deploy                                                  active   2026-11-28 09:00Z (in 7 days)   ada.lovelace@…  sso_revoked…  exports  4711
+    c3724dfd  legacy-0001                                                active   never                           ada.lovelace@…  never_expir…  exports  legacy-0001
+    3c0a91d5  nightly backup of the warehouse, written by the data team  expired  2026-11-19 09:00Z (2 days ago)  -               -             exports  4712
     ");
     assert_eq!(notes, "");
 }
@@ -240,7 +240,7 @@ fn a_table_on_a_usual_terminal() {
     c3724dfd  legacy-0001            active   never                           ada.lovelace@…  never_exp…
     3c0a91d5  nightly backup of th…  expired  2026-11-19 09:00Z (2 days ago)  -               -
     ");
-    insta::assert_snapshot!(notes, @"columns that do not fit: SOURCE (--format csv shows all)");
+    insta::assert_snapshot!(notes, @"columns that do not fit: SOURCE, EXTERNAL ID (--format csv shows all)");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_table_on_a_narrow_terminal() {
     c3724dfd  legacy-0001            active
     3c0a91d5  nightly backup of th…  expired
     ");
-    insta::assert_snapshot!(notes, @"columns that do not fit: EXPIRES, ISSUER, FINDINGS, SOURCE (--format csv shows all)");
+    insta::assert_snapshot!(notes, @"columns that do not fit: EXPIRES, ISSUER, FINDINGS, SOURCE, EXTERNAL ID (--format csv shows all)");
 }
 
 #[rstest]

@@ -4,10 +4,10 @@ use crate::cli::exit::print_error;
 use crate::cli::explain::Explanation;
 use crate::cli::output::print_item;
 use crate::cli::{identity, query, token as tokens};
-use crate::domain::{FindingKind, Identity, IdentityStatus, Severity, TokenRef};
+use crate::domain::{FindingKind, Identity, IdentityStatus, Severity};
 use crate::store::{IdentityRow, NewFinding, RefusedAddress};
 
-fn reference(text: &str) -> TokenRef {
+fn reference(text: &str) -> String {
     let Command::Explain(Explain { id }) = parse_command(&format!("lapsed explain {text}")) else {
         panic!("{text}")
     };
@@ -16,7 +16,7 @@ fn reference(text: &str) -> TokenRef {
 
 async fn find_token(world: &World, text: &str) -> Result<Token, String> {
     let mut tx = world.store.begin_read().await.unwrap();
-    query::find_token(&mut tx, &reference(text))
+    query::look_up_token(&mut tx, &reference(text))
         .await
         .map_err(|error| {
             let mut text = Vec::new();
@@ -78,6 +78,47 @@ async fn an_unknown_or_ambiguous_reference_gets_a_hint() {
             .await
             .unwrap_err();
         assert!(none.contains("lapsed token list"), "{none}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_read_by_a_name_that_only_one_token_has() {
+    let named = |external_id: &str, name: &str| Token {
+        name: name.into(),
+        ..token("s", external_id, None)
+    };
+    for world in World::all().await {
+        let first = named("1", "ci-deploy");
+        let id = first.id.to_string();
+        let all = [
+            first.clone(),
+            named("2", "s/1"),
+            named("3", &id),
+            named("4", "team/bot"),
+            named("5", "feed-cafe-feed-cafe"),
+            named("backup", " "),
+            named("7", "twin"),
+            named("8", "twin"),
+        ];
+        world.insert(&all).await;
+        for (text, external_id) in [
+            ("ci-deploy", "1"),
+            ("s/1", "1"),
+            (&id, "1"),
+            ("team/bot", "4"),
+            ("feed-cafe-feed-cafe", "5"),
+            ("backup", "backup"),
+        ] {
+            let found = find_token(&world, text).await.unwrap();
+            assert_eq!(found.external_id, external_id, "{text}");
+        }
+        let several = find_token(&world, "twin").await.unwrap_err();
+        assert!(
+            several.contains("s/7") && several.contains("s/8"),
+            "{several}"
+        );
+        let none = find_token(&world, "ci").await.unwrap_err();
+        assert!(none.contains("no token has the name \"ci\""), "{none}");
     }
 }
 

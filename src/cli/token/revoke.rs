@@ -11,7 +11,6 @@ use crate::config::Config;
 use crate::domain::{Recipient, Status, Token};
 use crate::engine::{self, Engine, RevocationOrder, RevokeRefusal};
 use crate::sources;
-use crate::text;
 
 pub(super) async fn revoke(context: &Context, config: &Config, args: TokenRevoke) -> Result<Exit> {
     let mode = Mode::new(args.dry_run);
@@ -26,7 +25,7 @@ async fn revoke_one(engine: &Engine, args: &TokenRevoke) -> Result<Exit> {
     let token = query::find_token(&mut tx, &args.id).await?;
     let recipients = engine.revocation().recipients(&mut tx, &token).await?;
     drop(tx);
-    let label = label(&token);
+    let label = query::label(&token);
     if token.status == Status::Revoked {
         print_line(&format!("{label} is already revoked; nothing was changed"))?;
         return Ok(Exit::Ok);
@@ -60,7 +59,10 @@ async fn revoke_at_source(engine: &Engine, token: &Token, reason: Option<&str>) 
         .revoke(order)
         .await
         .map_err(revoke_failure)?;
-    let mut lines = vec![format!("{} was revoked at its source.", label(token))];
+    let mut lines = vec![format!(
+        "{} was revoked at its source.",
+        query::label(token)
+    )];
     match revoked.cancelled {
         0 => {}
         1 => lines.push("1 notice about it was cancelled.".to_owned()),
@@ -83,22 +85,13 @@ fn ask_confirmation(token: &Token, recipients: &[Recipient]) -> Result<bool> {
     write!(
         out,
         "Revoke {} at its source? This cannot be undone. {} will be notified.\nType yes to revoke it: ",
-        label(token),
+        query::label(token),
         address_list(recipients)
     )?;
     out.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("yes"))
-}
-
-fn label(token: &Token) -> String {
-    format!(
-        "{} ({}/{})",
-        text::clean_name(token.label()),
-        token.source,
-        text::clean_lines(&token.external_id)
-    )
 }
 
 fn address_list(recipients: &[Recipient]) -> String {

@@ -103,12 +103,10 @@ impl Claimer {
         let contents = tx.load_mail_contents(&ids, MAX_LISTED_TOKENS).await?;
         let mut rows = contents.iter().flat_map(|content| &content.rows);
         let open = if rows.any(|row| row.topic == Topic::Summary) {
-            let removed_sources = tx
-                .list_unknown_sources(|name| self.composer.sources.contains_key(name))
-                .await?;
-            let counts = tx.count_open_findings(now, &removed_sources).await?;
+            let silent_sources = tx.list_silent_sources(now).await?;
+            let counts = tx.count_open_findings(now, &silent_sources).await?;
             let findings = tx
-                .list_urgent_findings(now, &removed_sources, MAX_LISTED_TOKENS)
+                .list_urgent_findings(now, &silent_sources, MAX_LISTED_TOKENS)
                 .await?;
             summary_entry(counts, findings)
         } else {

@@ -122,7 +122,7 @@ impl Part {
             }
         }
         let noun = match kind {
-            FindingKind::SourceAllowsUnlimited => "source",
+            FindingKind::SourceAllowsUnlimited | FindingKind::Unconfigured => "source",
             _ => "token",
         };
         let [title, _, advice] = texts(kind);
@@ -235,6 +235,12 @@ fn texts(kind: FindingKind) -> [&'static str; 3] {
             "Source allows too long a life",
             "about sources",
             "Change the named setting, so that new tokens cannot live this long.",
+        ],
+        FindingKind::Unconfigured => [
+            "Source is no longer configured",
+            "no longer configured",
+            "Put its [[source]] back; or keep its history under a new name with `lapsed source rename`; or remove its \
+             tokens with `lapsed source forget`.",
         ],
     }
 }

@@ -69,11 +69,11 @@ async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
         let counts = read!(store, tx => tx.load_counts(at)).findings;
         assert_eq!(counts.len(), count);
         assert_eq!(
-            read!(store, tx => tx.count_open_findings(at, &[])).len(),
+            read!(store, tx => tx.count_open_findings(at, &[].into())).len(),
             count
         );
         assert_eq!(
-            read!(store, tx => tx.list_urgent_findings(at, &[], 10)).len(),
+            read!(store, tx => tx.list_urgent_findings(at, &[].into(), 10)).len(),
             count
         );
         let state = if count == 1 {
@@ -154,7 +154,7 @@ async fn the_most_urgent_findings_come_first_and_all_are_counted(
         finding(&tokens[2], FindingKind::Unused, Severity::High),
         finding(&tokens[0], FindingKind::Orphaned, Severity::Critical),
     ]));
-    let urgent = read!(store, tx => tx.list_urgent_findings(now(), &[], 3));
+    let urgent = read!(store, tx => tx.list_urgent_findings(now(), &[].into(), 3));
     let urgent: Vec<_> = urgent
         .iter()
         .map(|row| (row.token_name.as_str(), row.severity.as_str()))
@@ -165,7 +165,7 @@ async fn the_most_urgent_findings_come_first_and_all_are_counted(
         ("name of 2", "medium"),
     ];
     assert_eq!(urgent, expected);
-    let counts = read!(store, tx => tx.count_open_findings(now(), &[]));
+    let counts = read!(store, tx => tx.count_open_findings(now(), &[].into()));
     let count = |kind, source: &str, count| FindingCount {
         kind,
         source: source.into(),
@@ -179,7 +179,7 @@ async fn the_most_urgent_findings_come_first_and_all_are_counted(
             count(FindingKind::Unused, "shop", 1),
         ]
     );
-    let exports = ["exports".to_owned()];
+    let exports = ["exports".to_owned()].into();
     let counts = read!(store, tx => tx.count_open_findings(now(), &exports));
     assert_eq!(counts, [count(FindingKind::Unused, "shop", 1)]);
     let urgent = read!(store, tx => tx.list_urgent_findings(now(), &exports, 3));

@@ -275,14 +275,16 @@ async fn the_audit_trail_is_read_backwards_in_pages(#[values(Sqlite, Postgres)] 
         let reason = (count == 4).then_some("leaked");
         write!(store, tx => tx.insert_audit(fresh_id(), at, entry, reason));
     }
-    let first = read!(store, tx => tx.list_audit(None, 3));
+    let first = read!(store, tx => tx.list_audit(None, None, 3));
     assert_eq!(first[0].reason.as_deref(), Some("leaked"));
-    let second = read!(store, tx => tx.list_audit(first.last(), 3));
+    let second = read!(store, tx => tx.list_audit(None, first.last(), 3));
     let all: Vec<_> = first.iter().chain(&second).map(|entry| entry.at).collect();
     assert_eq!(
         all,
         [minutes(2), minutes(1), minutes(1), minutes(0), minutes(0)]
     );
+    let late = read!(store, tx => tx.list_audit(Some(minutes(1)), None, 9));
+    assert_eq!(late.len(), 3);
     let ids: std::collections::BTreeSet<_> =
         first.iter().chain(&second).map(|entry| entry.id).collect();
     assert_eq!(ids.len(), 5, "no duplicates");

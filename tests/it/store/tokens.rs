@@ -412,6 +412,7 @@ async fn sources_are_saved_and_listed_by_name(#[values(Sqlite, Postgres)] db: Db
         },
         max_life: Some(86_400),
         max_life_evidence: Some("max-ttl is 1d".into()),
+        renamed_to: None,
     };
     write!(store, tx => tx.save_source(&row));
     let found = read!(store, tx => tx.find_source("b")).unwrap();
@@ -530,6 +531,7 @@ async fn set_listed_at(store: &lapsed::store::Store, source: &str, at: DateTime<
         },
         max_life: None,
         max_life_evidence: None,
+        renamed_to: None,
     };
     write!(store, tx => tx.save_source(&row));
 }

@@ -36,7 +36,9 @@ fn tokens() -> Vec<Token> {
         with("bob's", |token| {
             token.issuer = Some("Bob@Example.org".parse().unwrap());
         }),
-        with("editor", |token| token.role = Some("editor".into())),
+        with("editor", |token| {
+            (token.role, token.account) = (Some("editor".into()), Some("Acme".into()));
+        }),
         with("late", |token| token.expiry = Expiry::At(days(30))),
         Token {
             id: TokenId::new("Vault", "1"),
@@ -59,6 +61,10 @@ fn tokens() -> Vec<Token> {
 #[case::gone(TokenFilter { status: Some(Status::Gone), ..TokenFilter::default() }, "gone")]
 #[case::issuer(TokenFilter { issuer_key: Some("bob@example.org".into()), ..TokenFilter::default() }, "bob's")]
 #[case::role(TokenFilter { role: Some("editor".into()), ..TokenFilter::default() }, "editor")]
+#[case::name(TokenFilter { name: Some("name of late".into()), ..TokenFilter::default() }, "late")]
+#[case::account(TokenFilter { account: Some("aCME".into()), ..TokenFilter::default() }, "editor")]
+#[case::expiry(TokenFilter { expiry: Some("never".into()), ..TokenFilter::default() }, "endless")]
+#[case::finding(TokenFilter { finding: Some(FindingKind::Unused), ..TokenFilter::default() }, "")]
 #[case::source(TokenFilter { source: Some("Vault".into()), ..TokenFilter::default() }, "Vault/1")]
 #[case::soon(TokenFilter { expires_until: Some(days(7)), ..TokenFilter::default() },
     "Vault/1 active bob's editor marked too early")]
@@ -126,6 +132,14 @@ async fn a_token_has_the_kinds_of_its_open_findings(#[values(Sqlite, Postgres)] 
         listed[0].findings,
         [FindingKind::SsoRevoked, FindingKind::Unused]
     );
+    for (kind, count) in [(FindingKind::Unused, 1), (FindingKind::NeverExpires, 0)] {
+        let of_kind = TokenFilter {
+            finding: Some(kind),
+            ..TokenFilter::default()
+        };
+        let listed = read!(store, tx => tx.list_tokens(&of_kind, None, now(), 10));
+        assert_eq!(listed.len(), count, "{kind}");
+    }
 }
 
 #[rstest]
@@ -213,9 +227,16 @@ async fn notices_are_listed_by_recipient_state_and_token_in_pages(
             NoticeFilter {
                 token: Some(tokens[0].id),
                 state: Some(NoticeState::Sent),
-                recipient_key: None,
+                ..NoticeFilter::default()
             },
             1,
+        ),
+        (
+            NoticeFilter {
+                since: Some(days(400)),
+                ..NoticeFilter::default()
+            },
+            0,
         ),
     ] {
         assert_eq!(
