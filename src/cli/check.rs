@@ -246,8 +246,7 @@ async fn check_stored(
     let ghosts = super::source::load_ghosts(&mut tx, config).await?;
     let directories = tx.list_directories().await?;
     let stale = engine::stale_directories(&terms, &directories, now);
-    let mut warn =
-        |name: &str, warning| outcomes.push((name.to_owned(), Outcome::Warning(warning)));
+    let mut warn = |name: &str, text| outcomes.push((name.to_owned(), Outcome::Warning(text)));
     let mut defer = |name: &str, sync_state: &SyncState| {
         if let Some(until) = deferred_until(sync_state, now) {
             deferred.insert(name.to_owned(), format_when(until, now, config.policy.zone));
