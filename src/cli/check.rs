@@ -1,17 +1,18 @@
 //! `lapsed check`: tests everything, changes nothing and sends no mail.
 
+mod user;
+
 use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::io;
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use nix::unistd::geteuid;
 use secrecy::ExposeSecret;
 
+use self::user::{become_user, find_user, is_private_to_service};
 use super::args::Check;
-use super::exit::{Exit, Failure, Result, STORE_DAMAGE_HINT, store_advice};
+use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
 use super::upstream::{CHECK_TIMEOUT, deferred_until};
 use super::{Context, setup};
@@ -121,28 +122,6 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
     Ok(exit)
 }
 
-fn find_user(name: &str) -> Result<User> {
-    if !geteuid().is_root() {
-        let error = anyhow::anyhow!("only root can check as another user");
-        let hint = format!("run it as root, or as that user: runuser -u {name} -- lapsed check");
-        return Err(Failure::usage(error).hint(hint).into());
-    }
-    let found = User::from_name(name).map_err(io::Error::from)?;
-    found.ok_or_else(|| {
-        let error = anyhow::anyhow!("there is no user {name:?}");
-        let hint = "the user of a unit with DynamicUser=yes exists only while the unit runs: start it first";
-        Failure::usage(error).hint(hint).into()
-    })
-}
-
-/// For good, and for all threads.
-fn become_user(user: &User) -> io::Result<()> {
-    let name = CString::new(user.name.clone())?;
-    initgroups(&name, user.gid)?;
-    setgid(user.gid)?;
-    Ok(setuid(user.uid)?)
-}
-
 fn print_outcome(name: &str, outcome: &Outcome) {
     let mark = |color: AnsiColor, word: &str| {
         let style: Style = color.on_default().bold();
@@ -178,6 +157,11 @@ async fn check_store(config: &Config) -> (Option<Store>, Outcome) {
                 Outcome::Passed(format!("{kind}, schema up to date")),
             );
         }
+        Ok(Err(_)) if is_private_to_service(config) => Outcome::Warning(
+            "not looked at: its folder is in /var/lib/private, which systemd opens for the service alone; `lapsed check` \
+             as root looks at it"
+                .to_owned(),
+        ),
         Ok(Err(error)) => store_outcome(config, &error),
         Err(_) => Outcome::failed(
             NO_ANSWER,

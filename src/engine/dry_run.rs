@@ -49,6 +49,7 @@ impl Engine {
     ) -> Result<DryRun, Error> {
         let mut dry_run = DryRun::default();
         let report = &mut dry_run.report;
+        self.check_clock(report).await;
         self.run_jobs(&[Job::Sync, Job::Judge], options, stop, report)
             .await;
         dry_run.revocations = self.response().preview(options).await?;

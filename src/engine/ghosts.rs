@@ -60,27 +60,24 @@ impl Ghosts<'_> {
             return Ok(());
         }
         let mut tx = self.store.begin().await?;
-        let last_call = match &known {
-            Some(known) => {
-                tx.update_finding(known.id, finding.severity, &finding.evidence, Some(since))
-                    .await?;
-                known.severity < Severity::High
-            }
-            None => {
-                let opened = NewFinding {
-                    id: new_id(now),
-                    token_id: None,
-                    source: row.name.clone(),
-                    kind: FindingKind::Unconfigured,
-                    severity: finding.severity,
-                    since,
-                    evidence: finding.evidence,
-                    directory: None,
-                };
-                tx.insert_findings(&[opened]).await?;
-                report.findings_opened += 1;
-                false
-            }
+        let last_call = if let Some(known) = &known {
+            tx.update_finding(known.id, finding.severity, &finding.evidence, Some(since))
+                .await?;
+            known.severity < Severity::High
+        } else {
+            let opened = NewFinding {
+                id: new_id(now),
+                token_id: None,
+                source: row.name.clone(),
+                kind: FindingKind::Unconfigured,
+                severity: finding.severity,
+                since,
+                evidence: finding.evidence,
+                directory: None,
+            };
+            tx.insert_findings(&[opened]).await?;
+            report.findings_opened += 1;
+            false
         };
         if known.is_none() || last_call {
             let alert = alert(&row.name, ghost, phase, row.tokens);

@@ -215,10 +215,7 @@ impl Engine {
         };
         match acquired.await {
             Ok(true) => {
-                match self.find_later_run(started_at).await {
-                    Ok(last) => report.clock_went_back = last.map(|last| (last, started_at)),
-                    Err(error) => report.record_error(None, &error),
-                }
+                self.check_clock(&mut report).await;
                 self.run_leased_jobs(options, stop, &mut report).await;
             }
             Ok(false) => report.lease_held = true,
@@ -232,11 +229,21 @@ impl Engine {
         report
     }
 
-    /// The time of the last sweep, if it is in the future.
-    async fn find_later_run(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+    /// Reports a clock by which the last sweep is in the future.
+    pub(super) async fn check_clock(&self, report: &mut Report) {
+        let now = self.now();
+        match self.find_last_sweep().await {
+            Ok(last) => {
+                let later = last.filter(|last| *last > shift(now, MAX_CLOCK_SKEW));
+                report.clock_went_back = later.map(|last| (last, now));
+            }
+            Err(error) => report.record_error(None, &error),
+        }
+    }
+
+    async fn find_last_sweep(&self) -> Result<Option<DateTime<Utc>>, Error> {
         let last = self.store.begin_read().await?.find_last_run(false).await?;
-        let at = last.map(|run| run.ended_at.unwrap_or(run.started_at));
-        Ok(at.filter(|at| *at > shift(now, MAX_CLOCK_SKEW)))
+        Ok(last.map(|run| run.ended_at.unwrap_or(run.started_at)))
     }
 
     /// The second half: sends the mails that are due. Several processes can do this at the same time.

@@ -7,7 +7,7 @@ use sqlx::{Database, Encode, FromRow, QueryBuilder, Sqlite, Type};
 use uuid::Uuid;
 
 use crate::domain::{
-    Address, Basis, Generation, NewNotice, Occurrence, Step, Token, TokenId, Topic,
+    Address, Basis, Generation, NewNotice, Occurrence, Step, Token, TokenId, Topic, silent_since,
 };
 use crate::time::MAX_INSTANT;
 
@@ -255,7 +255,11 @@ impl Tx {
                          WHEN 'expiry' THEN t.expires_at = n.generation AND t.secret_version = n.secret_version
                              AND t.expires_at > ");
                 query.push_bind(now).push(
-                    "    WHEN 'sso_revoked' THEN EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id
+                    "        AND NOT EXISTS (SELECT 1 FROM finding g WHERE g.source = t.source
+                                 AND g.kind = 'unconfigured' AND g.token_id IS NULL AND g.state <> 'resolved'
+                                 AND g.since <= ");
+                query.push_bind(silent_since(now)).push(
+                    ")   WHEN 'sso_revoked' THEN EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id
                              AND f.kind = 'sso_revoked' AND f.state <> 'resolved')
                          ELSE TRUE END))
                      AND NOT EXISTS (SELECT 1 FROM notice o WHERE o.token_id = n.token_id AND o.topic = n.topic

@@ -173,24 +173,7 @@ impl Tx {
             if let Some(status) = filter.status {
                 push_status_now(&mut query, status, now);
             }
-            if let Some(issuer) = &filter.issuer_key {
-                query.push(" AND t.issuer_key = ").push_bind(issuer);
-            }
-            if filter.has_no_issuer {
-                query.push(" AND t.issuer_key IS NULL");
-            }
-            if let Some(role) = &filter.role {
-                query.push(" AND t.role = ").push_bind(role);
-            }
-            if let Some(name) = &filter.name {
-                query.push(" AND t.name = ").push_bind(name);
-            }
-            if let Some(account) = &filter.account {
-                query.push(" AND LOWER(t.account) = LOWER(").push_bind(account).push(")");
-            }
-            if let Some(expiry) = &filter.expiry {
-                query.push(" AND t.expiry = ").push_bind(expiry);
-            }
+            push_cells(&mut query, filter);
             if let Some(kind) = filter.finding {
                 query.push(" AND EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = ")
                     .push_bind(kind.as_str()).push(" AND ");
@@ -304,6 +287,35 @@ impl Tx {
             plans_held,
             directories_held,
         })
+    }
+}
+
+/// Only tokens whose cells are as the filter says.
+fn push_cells<'a, DB>(query: &mut QueryBuilder<DB>, filter: &'a TokenFilter)
+where
+    DB: sqlx::Database,
+    &'a String: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
+{
+    if let Some(issuer) = &filter.issuer_key {
+        query.push(" AND t.issuer_key = ").push_bind(issuer);
+    }
+    if filter.has_no_issuer {
+        query.push(" AND t.issuer_key IS NULL");
+    }
+    if let Some(role) = &filter.role {
+        query.push(" AND t.role = ").push_bind(role);
+    }
+    if let Some(name) = &filter.name {
+        query.push(" AND t.name = ").push_bind(name);
+    }
+    if let Some(account) = &filter.account {
+        query
+            .push(" AND LOWER(t.account) = LOWER(")
+            .push_bind(account)
+            .push(")");
+    }
+    if let Some(expiry) = &filter.expiry {
+        query.push(" AND t.expiry = ").push_bind(expiry);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 
+use crate::mailserver::MailServer;
 use crate::world::{Db, World};
 use Db::{Postgres, Sqlite};
 
@@ -226,5 +227,38 @@ fn only_a_token_of_no_configured_source_is_removed(#[values(Sqlite, Postgres)] d
     assert_eq!(
         audit(&world)[0],
         "\"token.remove\" \"local/soon\" \"a typing error\""
+    );
+}
+
+#[rstest]
+fn no_notice_about_a_silent_source_is_owed_again(#[values(Sqlite, Postgres)] db: Db) {
+    let mut server = MailServer::start("--reject-rcpt . --rcpt-refusal 554_5.7.1_denied");
+    let mut world = watched_world(db);
+    world.write(
+        "tokens.csv",
+        format!("{HEADER}t,T,ada@example.org,2026-12-20T09:00:00Z\n"),
+    );
+    world
+        .use_mail_server(&server)
+        .set("delivery.give_up", "\"1h\"");
+    world.set("notify.steps", "[\"30d\"]");
+    world.at("2026-11-21 09:00:00").run(&["sweep"]).exits(75);
+    world.replace_tables("");
+    world.at("2026-11-21 12:00:00").run(&["sweep"]).exits(1);
+    server.stop();
+    server.start_again("");
+    let retry = ["notice", "retry", "--state", "failed"];
+    let id = id(&world, "exports/t");
+    let failed = || {
+        world
+            .list(&["notice", "list", "--state", "failed", "--token", &id])
+            .len()
+    };
+    assert_eq!(failed(), 2);
+    world.at("2026-11-30 09:00:00").sweep();
+    world.run(&retry).exits(0).says("2 notices skipped");
+    assert_eq!(
+        world.list(&["notice", "list", "--state", "failed"]).len(),
+        2
     );
 }

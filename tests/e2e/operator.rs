@@ -31,6 +31,27 @@ fn check_as_a_user_finds_what_that_user_cannot_open() {
     }
 }
 
+/// The folder of a unit with `DynamicUser=yes`, where systemd lets only the service in.
+#[test]
+fn check_as_a_user_does_not_judge_the_private_folder_of_a_service() {
+    if !is_root() {
+        return;
+    }
+    let mut world = open_world(Sqlite);
+    let (private, state) = (world.path("private"), world.path("state"));
+    fs::create_dir_all(private.join("lapsed")).unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::symlink("private/lapsed", &state).unwrap();
+    world.set(
+        "store.url",
+        &format!("\"sqlite://{}/lapsed.db\"", state.display()),
+    );
+    world.run(&["migrate"]).exits(0);
+    let checked = world.run(&["check", "--as", "nobody"]);
+    checked.says("warn store: not looked at");
+    world.run(&["check"]).exits(0).says("ok   store");
+}
+
 #[test]
 fn check_as_a_user_reads_credentials_as_root() {
     if !is_root() {

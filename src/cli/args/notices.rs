@@ -1,4 +1,8 @@
 //! The arguments of `lapsed notice` and `lapsed address`.
+#![expect(
+    clippy::doc_markdown,
+    reason = "clap prints these comments, back-ticks and all"
+)]
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Subcommand};

@@ -1,8 +1,4 @@
 //! The arguments of `lapsed source` and `lapsed directory`.
-#![expect(
-    clippy::doc_markdown,
-    reason = "clap prints these comments, back-ticks and all"
-)]
 
 use clap::{Args, Subcommand};
 

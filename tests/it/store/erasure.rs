@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lapsed::store::{Store, TEXT_COLUMNS, Verdict};
+use lapsed::store::{Store, TEXT_COLUMNS, TokenFilter, Verdict};
 use rstest::rstest;
 
 use super::{
@@ -124,7 +124,7 @@ async fn an_erased_person_is_in_no_table_and_not_in_the_file(#[values(Sqlite, Po
     let left: Vec<_> = after.iter().filter(|text| names_ada(text)).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(ledger(&store).await[0].recipient.as_str(), "erased-0a1b");
-    let tokens = read!(store, tx => tx.list_tokens(&Default::default(), None, now(), 9));
+    let tokens = read!(store, tx => tx.list_tokens(&TokenFilter::default(), None, now(), 9));
     assert_eq!(tokens[0].token.issuer, None);
     assert_eq!(tokens[0].token.issuer_name.as_deref(), Some("erased-0a1b"));
 
