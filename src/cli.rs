@@ -36,6 +36,7 @@ mod tests;
 mod token;
 mod upstream;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -48,6 +49,7 @@ use self::setup::Context;
 use self::stop::{Stop, end_on_signal};
 use crate::clock::Clock;
 use crate::telemetry::report_panics;
+use crate::text;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -56,8 +58,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::parse_args(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed pipe behind `--help` is not a failure.
-            let _ = error.print();
+            print_usage(&error);
             let exit = if error.use_stderr() {
                 Exit::Usage
             } else {
@@ -80,6 +81,18 @@ pub fn main() -> ExitCode {
     run_command(&context, cli.command)
         .unwrap_or_else(|error| print_error(&error, anstream::stderr()))
         .into()
+}
+
+/// Prints a help text or an error, which may repeat arguments: those must not control the terminal.
+fn print_usage(error: &clap::Error) {
+    let plain = error.render().to_string();
+    let clean = text::clean_lines(&plain);
+    // A closed pipe behind `--help` is not a failure.
+    let _ = if plain.trim_end() == clean.trim_end() {
+        error.print()
+    } else {
+        writeln!(std::io::stderr(), "{}", clean.trim_end())
+    };
 }
 
 /// Runs a command, in an asynchronous runtime if it needs one.

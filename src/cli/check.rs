@@ -1,15 +1,16 @@
 //! `lapsed check`: tests everything, changes nothing and sends no mail.
 
+mod outcome;
 mod user;
 
 use std::collections::BTreeMap;
 
-use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use nix::unistd::geteuid;
 use secrecy::ExposeSecret;
 
+use self::outcome::{Outcome, print_outcome};
 use self::user::{become_user, find_user, is_private_to_service};
 use super::args::Check;
 use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
@@ -18,48 +19,17 @@ use super::upstream::{CHECK_TIMEOUT, deferred_until};
 use super::{Context, setup};
 use crate::causes::Causes;
 use crate::clock::Clock;
-use crate::config::{Config, Transport};
+use crate::config::{Config, Monitoring, Transport};
 use crate::domain::{Address, Cover, SyncState};
 use crate::engine;
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::{Relay, SmtpSettings};
 use crate::sources::{self, CheckReport};
 use crate::store::{self, Access, DirectoryRow, Store};
-use crate::text;
 
 const NO_ANSWER: &str = "it does not answer";
 const SLOW_FIX: &str =
     "make sure that it is up and that no firewall is in between, or set a longer timeout";
-
-enum Outcome {
-    Passed(String),
-    /// It works, but an operator should look at it.
-    Warning(String),
-    Failed {
-        problem: String,
-        /// `None` if the problem says it.
-        fix: Option<String>,
-        exit: Exit,
-    },
-}
-
-impl Outcome {
-    fn failed(problem: impl Into<String>, fix: impl Into<String>, exit: Exit) -> Self {
-        Self::Failed {
-            problem: problem.into(),
-            fix: Some(fix.into()),
-            exit,
-        }
-    }
-
-    fn upstream_failed(error: &sources::Error, exit: Exit) -> Self {
-        Self::Failed {
-            problem: Causes(error).to_string(),
-            fix: error.advice().map(str::to_owned),
-            exit,
-        }
-    }
-}
 
 pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
     let config = match &args.as_user {
@@ -97,6 +67,7 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
     }
     outcomes.push(("templates".to_owned(), check_templates(&config)));
     outcomes.push(check_mail(&config).await);
+    outcomes.extend(check_monitoring(&config.monitoring));
     outcomes.extend(check_upstreams(&config, &context.clock, &deferred).await);
     for (name, outcome) in &outcomes {
         print_outcome(name, outcome);
@@ -120,26 +91,6 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
         );
     }
     Ok(exit)
-}
-
-fn print_outcome(name: &str, outcome: &Outcome) {
-    let mark = |color: AnsiColor, word: &str| {
-        let style: Style = color.on_default().bold();
-        format!("{style}{word:<4}{style:#}")
-    };
-    let print = |mark: String, text: &str| {
-        anstream::println!("{mark} {name}: {}", text::clean_lines(text));
-    };
-    match outcome {
-        Outcome::Passed(detail) => print(mark(AnsiColor::Green, "ok"), detail),
-        Outcome::Warning(warning) => print(mark(AnsiColor::Yellow, "warn"), warning),
-        Outcome::Failed { problem, fix, .. } => {
-            print(mark(AnsiColor::Red, "FAIL"), problem);
-            if let Some(fix) = fix {
-                anstream::println!("     to fix it: {}", text::clean_lines(fix));
-            }
-        }
-    }
 }
 
 /// Opens the store without changing anything.
@@ -174,8 +125,15 @@ async fn check_store(config: &Config) -> (Option<Store>, Outcome) {
 
 /// Looks for damage in the file of the store: at every page of it, or only if that takes less than a second.
 async fn check_pages(store: Option<&Store>, is_thorough: bool) -> Option<Outcome> {
-    let found = store?.find_damage(is_thorough).await;
-    match found.unwrap_or_else(|error| Some(vec![Causes(&error).to_string()])) {
+    let found = match store?.find_damage(is_thorough).await {
+        Err(error) if error.is_corruption() => Some(vec![Causes(&error).to_string()]),
+        Err(error) => {
+            let warning = format!("its pages could not be read now: {}", Causes(&error));
+            return Some(Outcome::Warning(warning));
+        }
+        Ok(found) => found,
+    };
+    match found {
         Some(damage) if !damage.is_empty() => {
             let problem = format!("the file is damaged: {}", damage.join("; "));
             Some(Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed))
@@ -244,6 +202,10 @@ async fn check_stored(
     for row in sources {
         let name = format!("source {}", row.name);
         defer(&name, &row.sync_state);
+        let is_configured = |name: &str| config.sources.iter().any(|it| it.terms.name == name);
+        if row.renamed_to.is_some() && !is_configured(&row.name) {
+            continue;
+        }
         if let Some(ghost) = ghosts.get(&row.name) {
             warn(&name, ghost.clone());
         } else if let Some(error) = row.sync_state.error {
@@ -266,6 +228,29 @@ async fn check_stored(
         warn("issuers", warning);
     }
     Ok(())
+}
+
+fn check_monitoring(monitoring: &Monitoring) -> Vec<(String, Outcome)> {
+    let heartbeat = monitoring.heartbeat.as_ref().map(|heartbeat| {
+        let server = heartbeat.server();
+        Outcome::Passed(format!(
+            "a request to {server} after each good sweep; none was sent now"
+        ))
+    });
+    let textfile = monitoring.textfile.as_ref().map(|file| {
+        let folder = file.parent().unwrap_or(file);
+        match tempfile::tempfile_in(folder) {
+            Ok(_) => Outcome::Passed(format!("metrics are written to {}", file.display())),
+            Err(error) => Outcome::failed(
+                format!("cannot write to {}: {error}", folder.display()),
+                "create the folder, or give this user write access",
+                Exit::Config,
+            ),
+        }
+    });
+    let named = |name: &str, outcome: Option<Outcome>| Some((name.to_owned(), outcome?));
+    let outcomes = [named("heartbeat", heartbeat), named("textfile", textfile)];
+    outcomes.into_iter().flatten().collect()
 }
 
 fn check_templates(config: &Config) -> Outcome {

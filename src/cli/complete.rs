@@ -93,6 +93,12 @@ fn load_config() -> Option<Config> {
 
 fn config_path() -> Option<PathBuf> {
     let words: Vec<_> = std::env::args_os().collect();
-    let option = words.iter().position(|word| word == "--config")?;
-    words.get(option + 1).map(PathBuf::from)
+    let joined = words
+        .iter()
+        .find_map(|word| word.to_str()?.strip_prefix("--config="));
+    let after = || {
+        let option = words.iter().position(|word| word == "--config")?;
+        words.get(option + 1).map(PathBuf::from)
+    };
+    joined.map(PathBuf::from).or_else(after)
 }

@@ -80,10 +80,9 @@ pub(super) const STORE_ACCESS_HINT: &str = "check [store] url, that the folder o
 pub(super) const STORE_DAMAGE_HINT: &str =
     "restore a backup (`lapsed backup` makes them), or set another file in [store] url";
 
-const FILE_CHANGED_HINT: &str = "stop every lapsed that uses it; if the file was removed, put it back, or a backup without the -wal and -shm beside \
-     it; if it was replaced, the log of the earlier file is now in the files that end in -wal.old and -shm.old, and \
-     lapsed can start again; with `[store] create = false`, lapsed does not begin a new store, which would send \
-     everything again";
+const FILE_CHANGED_HINT: &str = "stop every lapsed that uses it; the log of the earlier file is now in the files beside it that end in -wal.old \
+     and -shm.old; put a backup there, or put the same file back and rename its log to -wal again; with `[store] create \
+     = false`, lapsed does not begin a new store, which would send everything again";
 
 impl Error {
     /// The exit code, and how to fix it.
@@ -140,25 +139,25 @@ pub struct Failure {
 impl Failure {
     /// A final failure: exit 1.
     pub fn failed(cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(Exit::Failed, cause)
+        Self::with_exit(Exit::Failed, cause)
     }
 
     /// Arguments that are wrong or do not fit together: exit 2.
     pub fn usage(cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(Exit::Usage, cause)
+        Self::with_exit(Exit::Usage, cause)
     }
 
     /// A server or store that is unreachable now: exit 75.
     pub fn unreachable(cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(Exit::TempFail, cause)
+        Self::with_exit(Exit::TempFail, cause)
     }
 
     /// A wrong configuration, or a missing store that must not be created: exit 78.
     pub fn config(cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(Exit::Config, cause)
+        Self::with_exit(Exit::Config, cause)
     }
 
-    fn new(exit: Exit, cause: impl Into<anyhow::Error>) -> Self {
+    pub(super) fn with_exit(exit: Exit, cause: impl Into<anyhow::Error>) -> Self {
         Self {
             exit,
             hint: None,

@@ -97,6 +97,13 @@ fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> 
         return read_with(&to_input(file), |_, _| {});
     };
     let target = create_rejects(&path)?;
+    read_and_copy(file, &path, target).inspect_err(|_| {
+        // It would stand in the way of the next attempt.
+        let _ = std::fs::remove_file(&path);
+    })
+}
+
+fn read_and_copy(file: &Input, path: &Path, target: File) -> anyhow::Result<Listing> {
     // Standard input can be read only once.
     let copy = match file {
         Input::Stdin => Some(copy_stdin().context("cannot keep a copy of standard input")?),

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::Context;
 use super::args::{Backup, Completions, MoveStore};
 use super::complete;
-use super::exit::{Error, Exit, Failure, Result};
+use super::exit::{Error, Exit, Failure, Result, store_advice};
 use super::import::Progress;
 use super::output::{self, print_line};
 use super::setup::{self, Mode};
@@ -61,8 +61,10 @@ pub(super) async fn move_store(context: &Context, args: MoveStore) -> Result<Exi
     let config = setup::load_store_config(context)?;
     let url = args.to.expose_secret();
     let stop = context.stop.graceful(config.stop_timeout);
-    let (rows, place) = setup::with_idle_engine(context, &config, async |engine| {
-        let to = Store::open(url, Access::Create).await?;
+    let (rows, place) = setup::with_idle_engine(context, &config, Mode::Move, async |engine| {
+        let to = Store::open(url, Access::Create)
+            .await
+            .map_err(target_failure)?;
         if to.place() == engine.store.place() {
             let error = anyhow::anyhow!("--to names the store itself");
             return Err(Failure::usage(error).into());
@@ -86,6 +88,13 @@ pub(super) async fn move_store(context: &Context, args: MoveStore) -> Result<Exi
         "moved the store to {place}: {rows} rows, each compared; now set [store] url to it, and start lapsed"
     ))?;
     Ok(Exit::Ok)
+}
+
+/// The advice of such an error is about `[store] url`.
+fn target_failure(error: store::Error) -> Error {
+    let (exit, advice) = store_advice(&error);
+    let advice = advice.unwrap_or_default().replace("[store] url", "--to");
+    Failure::with_exit(exit, error).hint(advice).into()
 }
 
 fn backup_failure(error: store::Error) -> Error {

@@ -199,14 +199,15 @@ fn build_idle_engine(
     }
 }
 
-/// Opens the store for moving it, with an engine that watches and sends nothing.
+/// The same with an engine that watches nothing either, and so needs no secret of another system.
 pub(super) async fn with_idle_engine<T>(
     context: &Context,
     config: &Config,
+    mode: Mode,
     work: impl AsyncFnOnce(&Engine) -> Result<T>,
 ) -> Result<T> {
     let mailer = build_mailer_with(config, Transport::Discard)?;
-    with_store(config, Mode::Move, async |store| {
+    with_store(config, mode, async |store| {
         work(&build_idle_engine(context, config, store.clone(), mailer)).await
     })
     .await

@@ -27,8 +27,10 @@ use crate::store::{self, Store, Tx};
 
 pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exit> {
     let config = &match &args {
-        SourceCommand::List(_) => setup::load_store_config(context),
-        _ => setup::load_config(context),
+        SourceCommand::List(_) | SourceCommand::Forget(_) | SourceCommand::Rename(_) => {
+            setup::load_store_config(context)
+        }
+        SourceCommand::Check { .. } | SourceCommand::Sync(_) => setup::load_config(context),
     }?;
     let now = context.clock.now();
     let upstream = |name| Upstream {

@@ -37,7 +37,7 @@ const SOON: TimeDelta = TimeDelta::days(7);
 
 pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit> {
     let config = match &args {
-        TokenCommand::Revoke(_) | TokenCommand::Remove(_) => setup::load_config(context),
+        TokenCommand::Revoke(_) => setup::load_config(context),
         _ => setup::load_store_config(context),
     }?;
     let now = context.clock.now();

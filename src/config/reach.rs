@@ -24,7 +24,10 @@ impl Reach {
         let proxies = table.optional("proxy", proxy);
         self.proxies = proxies.unwrap_or_else(|| ProxyRules::from_env(table.env()));
         self.proxy = url.and_then(|url| self.proxies.find_url(url));
-        if let Some(proxy) = self.proxy.as_ref().filter(|url| !url.starts_with("http")) {
+        // Of no matter to a command that sends nothing there.
+        if let Some(proxy) = self.proxy.as_ref().filter(|url| !url.starts_with("http"))
+            && table.reads_secrets()
+        {
             table.refuse_section(format!(
                 "the environment names the proxy {proxy}, which is not http:// or https://; set proxy to \
                  another one, or to \"off\""

@@ -89,6 +89,14 @@ impl Store {
     }
 }
 
+impl Heartbeat {
+    /// The URL without its path, which is often a key.
+    pub fn server(&self) -> String {
+        let url = Url::parse(self.url.expose_secret());
+        url.map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
+    }
+}
+
 /// When to sweep, and the time zone of every schedule.
 pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz, Monitoring) {
     let timezone = table.with_default("timezone", Tz::UTC, zone);

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::error::{for_display, hint};
-use super::field::{Context, Field, Parsed};
+use super::field::{Context, Field, Parsed, Secrets};
 use super::layers::{PREFIX, join_path};
 use super::secret::is_unread;
 
@@ -273,6 +273,11 @@ impl<'c> Table<'c> {
     pub fn refuse_section(&self, message: String) {
         self.context
             .report(self.context.places.of_value(&self.path), message);
+    }
+
+    /// Whether the command uses the systems that the secrets are for.
+    pub fn reads_secrets(&self) -> bool {
+        self.context.secrets == Secrets::Read
     }
 
     pub fn env(&self) -> &HashMap<String, String> {

@@ -309,6 +309,8 @@ pub async fn import(
             ImportMode::Write => store.begin().await?,
             ImportMode::DryRun => store.begin_read().await?,
         };
+        // An operator may rename it meanwhile.
+        ensure_not_renamed(source, tx.find_source(source).await?.as_ref())?;
         let now = clock.now();
         let mut changes = Changes::from_rows(&mut tx, source, listed, rules, now).await?;
         changes.count(&mut report);

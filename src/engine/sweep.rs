@@ -229,21 +229,25 @@ impl Engine {
         report
     }
 
-    /// Reports a clock by which the last sweep is in the future.
+    /// Reports a clock by which the last sweep is in the future, once: that sweep then counts as one of now.
     pub(super) async fn check_clock(&self, report: &mut Report) {
-        let now = self.now();
-        match self.find_last_sweep().await {
-            Ok(last) => {
-                let later = last.filter(|last| *last > shift(now, MAX_CLOCK_SKEW));
-                report.clock_went_back = later.map(|last| (last, now));
-            }
+        match self.correct_future_runs().await {
+            Ok(went_back) => report.clock_went_back = went_back,
             Err(error) => report.record_error(None, &error),
         }
     }
 
-    async fn find_last_sweep(&self) -> Result<Option<DateTime<Utc>>, Error> {
+    async fn correct_future_runs(&self) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>, Error> {
+        let now = self.now();
         let last = self.store.begin_read().await?.find_last_run(false).await?;
-        Ok(last.map(|run| run.ended_at.unwrap_or(run.started_at)))
+        let last = last.map(|run| run.ended_at.unwrap_or(run.started_at));
+        let Some(last) = last.filter(|last| *last > shift(now, MAX_CLOCK_SKEW)) else {
+            return Ok(None);
+        };
+        let mut tx = self.store.begin().await?;
+        tx.end_runs_by(now).await?;
+        tx.commit().await?;
+        Ok(Some((last, now)))
     }
 
     /// The second half: sends the mails that are due. Several processes can do this at the same time.

@@ -13,6 +13,8 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 const GENERATION_OFFSET: usize = 60;
 pub(super) const FILE_ID_OFFSET: usize = 68;
 
+const MAX_LINKS: usize = 8;
+
 /// Both numbers are 0 until the first checkpoint.
 struct Header {
     /// `user_version`, which grows while the store is in use.
@@ -59,6 +61,8 @@ impl OpenFile {
         if (found.dev(), found.ino()) != (opened.dev(), opened.ino()) {
             return Ok(Some("another file replaced it"));
         }
+        // Before the header, which another task may see grow.
+        let seen = self.generation.load(Ordering::Relaxed);
         let header = match read_header(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok(Some("it was overwritten"));
@@ -68,24 +72,45 @@ impl OpenFile {
         if header.file_id != 0 && header.file_id != self.file_id {
             return Ok(Some("it was overwritten by another file"));
         }
-        let seen = self
-            .generation
+        self.generation
             .fetch_max(header.generation, Ordering::Relaxed);
         Ok((header.generation < seen).then_some("it was overwritten by an older copy"))
     }
 
-    /// Renames the log of the earlier file: SQLite would apply it to the file that is there now.
+    /// Renames the log of the earlier file: SQLite would apply it to the file that is there now, or to a backup that
+    /// takes the place of a file that was removed.
     pub fn set_log_aside(&self) {
         let log = side_file(&self.path, "-wal");
-        if !self.path.exists() || self.log.is_none() || find_inode(&log) != self.log {
+        if self.log.is_none() || find_inode(&log) != self.log {
             return;
         }
         for suffix in ["-wal", "-shm"] {
-            let aside = side_file(&self.path, &format!("{suffix}.old"));
-            // The advice with the error names these files.
-            let _ = fs::rename(side_file(&self.path, suffix), aside);
+            let (from, to) = (
+                side_file(&self.path, suffix),
+                side_file(&self.path, &format!("{suffix}.old")),
+            );
+            if let Err(error) = fs::rename(&from, &to) {
+                let from = from.display();
+                tracing::error!("cannot rename {from}, which belongs to the earlier file: {error}");
+            }
         }
     }
+}
+
+/// The file that a path leads to, also if it is yet to be made: SQLite puts its log beside that file, not beside a
+/// link to it.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Ok(found) = fs::canonicalize(&path) {
+            return found;
+        }
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    path
 }
 
 fn find_inode(path: &Path) -> Option<(u64, u64)> {

@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePool};
 
-use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, set_file_id};
+use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, resolve, set_file_id};
 use super::unusable::{check_access, explain_postgres, explain_sqlite};
 use super::{Error, Pools, Result, Store};
 use crate::files::{create_private, create_private_for_owner};
@@ -103,8 +103,9 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(LOCK_TIMEOUT)
             .pragma("cache_size", READER_CACHE);
-        let file = options.get_filename().to_owned();
-        let location = file.display().to_string();
+        let location = options.get_filename().display().to_string();
+        let file = resolve(options.get_filename());
+        let options = options.filename(&file);
         prepare_file(&file, access)?;
         let (reader_options, writer_options) = match access {
             Access::ReadOnly | Access::AsIs => {

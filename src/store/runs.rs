@@ -122,6 +122,15 @@ impl Tx {
         Ok(())
     }
 
+    /// Changes the times of sweeps that are later than `now` to it.
+    pub async fn end_runs_by(&mut self, now: DateTime<Utc>) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "UPDATE run SET started_at = CASE WHEN started_at > $1 THEN $1 ELSE started_at END,
+                            ended_at = CASE WHEN ended_at > $1 THEN $1 ELSE ended_at END
+             WHERE started_at > $1 OR ended_at > $1")
+            .bind(now).execute(c).await.map(drop))
+    }
+
     /// The last run, or the last successful one.
     pub async fn find_last_run(&mut self, only_good: bool) -> Result<Option<RunRow>> {
         on!(self, c: Db => sqlx::query_as(

@@ -121,7 +121,7 @@ const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
 impl Tx {
     /// The first three notices of each mail that `holder` has sent, in order of recipient.
     pub async fn list_mails_sent_by(&mut self, holder: Uuid) -> Result<Vec<MailPreview>> {
-        on!(self, c: Db => sqlx::query_as(
+        let mut mails: Vec<MailPreview> = on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM (
                 SELECT n.mail_id, m.recipient, m.recipient_key, n.topic, n.step,
                        COALESCE(NULLIF(t.name, ''), t.external_id, n.title, n.subject, n.topic) AS name,
@@ -129,8 +129,11 @@ impl Tx {
                        ROW_NUMBER() OVER (PARTITION BY n.mail_id ORDER BY n.generation, n.id) AS nth
                 FROM mail m JOIN notice n ON n.mail_id = m.id LEFT JOIN token t ON t.id = n.token_id
                 WHERE m.holder = $1 AND m.state = 'sent' AND n.state = 'planned') AS numbered
-             WHERE nth <= 3 ORDER BY recipient_key, mail_id, nth")
-            .bind(holder).fetch_all(c).await)
+             WHERE nth <= 3 ORDER BY mail_id, nth")
+            .bind(holder).fetch_all(c).await)?;
+        // The collations of the databases differ.
+        mails.sort_by(|a, b| (a.recipient.key(), a.mail_id).cmp(&(b.recipient.key(), b.mail_id)));
+        Ok(mails)
     }
 
     /// A page of tokens after `after`, the last token of the previous page: in order of (source, external

@@ -262,3 +262,36 @@ fn no_notice_about_a_silent_source_is_owed_again(#[values(Sqlite, Postgres)] db:
         2
     );
 }
+
+#[test]
+fn forget_rename_and_remove_need_no_secret_of_another_system() {
+    let mut world = watched_world(Sqlite);
+    world.replace_tables(
+        "[[source]]\nname = \"rancher\"\nkind = \"rancher\"\nurl = \"https://rancher.example.org\"\n\
+         token = { env = \"UNSET\" }\n",
+    );
+    world.run(&["sweep"]).exits(78);
+    world.run(&["token", "remove", "exports/late"]).exits(0);
+    world
+        .run(&["source", "rename", "exports", "gitlab"])
+        .exits(0);
+    world.run(&["source", "forget", "gitlab"]).exits(0);
+    assert_eq!(world.tokens(), [""; 0]);
+}
+
+#[test]
+fn a_renamed_source_whose_configuration_is_corrected_is_well() {
+    let mut world = watched_world(Sqlite);
+    world
+        .run(&["source", "rename", "exports", "gitlab"])
+        .exits(0);
+    world
+        .at("2026-11-20 09:01:00")
+        .run(&["sweep"])
+        .exits(1)
+        .says("renamed to gitlab");
+    world.replace_tables(&source("gitlab"));
+    world.at("2026-11-20 09:02:00").sweep();
+    let checked = world.run(&["check"]);
+    assert!(!checked.stdout.contains("renamed"), "{}", checked.stdout);
+}

@@ -86,3 +86,22 @@ fn a_heartbeat_in_clear_text_to_another_host_is_refused() {
         .says("allow_plaintext = true");
     assert!(!refused.stderr.contains("s3cret"), "{}", refused.stderr);
 }
+
+#[test]
+fn check_looks_at_heartbeat_and_metrics_file_without_a_request() {
+    let stub = Stub::start(|_| Answer::text(200, "OK"));
+    let mut world = watched(Sqlite, &stub.url);
+    let server = format!("ok   heartbeat: a request to {}", stub.url);
+    let checked = world.run(&["check"]);
+    checked
+        .exits(0)
+        .says(&server)
+        .says("ok   textfile: metrics are written to");
+    assert!(!checked.stdout.contains("s3cret"), "{}", checked.stdout);
+    assert!(stub.requests().is_empty());
+    world.set("schedule.textfile", "\"missing/lapsed.prom\"");
+    world
+        .run(&["check"])
+        .exits(78)
+        .says("FAIL textfile: cannot write to");
+}

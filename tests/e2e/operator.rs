@@ -209,3 +209,17 @@ fn times_are_shown_in_the_zone_of_the_schedule(#[values(Sqlite, Postgres)] db: D
     let listed = world.list(&["token", "list"]);
     assert_eq!(listed[0]["expires_at"], "2030-07-01T09:00:00Z");
 }
+
+#[test]
+fn a_mistyped_command_cannot_control_the_terminal() {
+    let world = World::new(Sqlite);
+    let ran = world.run(&["nonsense\u{1b}]0;title\u{7}\u{202e}gnp.exe"]);
+    ran.exits(2).says("nonsense");
+    for character in ['\u{1b}', '\u{7}', '\u{202e}'] {
+        assert!(!ran.stderr.contains(character), "{:?}", ran.stderr);
+    }
+    world
+        .run(&["swep"])
+        .exits(2)
+        .says("similar subcommand exists: 'sweep'");
+}

@@ -1,6 +1,7 @@
 //! The file of an SQLite store that is removed, replaced or overwritten while the daemon uses it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rstest::rstest;
@@ -60,11 +61,31 @@ fn the_daemon_stops_when_its_store_is_another_file(
     if !store.exists() {
         world.set("store.create", "false");
         world.run(&["sweep"]).exits(78).says("no store");
-        return;
+        fs::copy(world.path("copy.db"), &store).unwrap();
     }
     assert!(world.path("lapsed.db-wal.old").exists());
     assert_eq!(world.tokens().len() as u64, TOKENS);
     world
         .run(&["check", "--integrity"])
         .says("every page was read and is whole");
+}
+
+/// SQLite puts the log beside the file, not beside a link to it.
+#[test]
+fn a_link_to_the_store_is_followed() {
+    let mut world = World::new(Db::Sqlite);
+    fs::create_dir(world.path("disk")).unwrap();
+    let (link, file) = (world.path("store.db"), world.path("disk/real.db"));
+    std::os::unix::fs::symlink("disk/real.db", &link).unwrap();
+    world.set("store.url", &format!("\"sqlite://{}\"", link.display()));
+    world.import(&[format!("t,t,ada@example.org,{}", in_days(1))]);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    world.run(&["backup", "copy.db"]).exits(0);
+    let mut daemon = Daemon::start(&world, "daemon");
+    wait_until("READY", || daemon.log().contains("watching").then_some(()));
+    replace(&file, &world.path("copy.db"));
+    assert_eq!(daemon.wait().code(), Some(78), "{}", daemon.log());
+    assert!(world.path("disk/real.db-wal.old").exists());
+    assert_eq!(world.tokens().len(), 1);
 }

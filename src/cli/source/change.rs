@@ -22,7 +22,7 @@ pub(super) async fn forget(
 ) -> Result<Exit> {
     let name = args.name.as_str();
     refuse_local(name)?;
-    setup::with_engine(context, config, Mode::Normal, async |engine| {
+    setup::with_idle_engine(context, config, Mode::Normal, async |engine| {
         let row = find_stored(engine, name).await?;
         let is_reserved = row.is_some_and(|row| row.renamed_to.is_some());
         if is_configured(config, name) && !is_reserved {
@@ -70,7 +70,7 @@ pub(super) async fn rename(
             Failure::usage(anyhow::anyhow!("the old and the new name are the same")).into(),
         );
     }
-    setup::with_engine(context, config, Mode::Normal, async |engine| {
+    setup::with_idle_engine(context, config, Mode::Normal, async |engine| {
         engine::ensure_not_renamed(old, find_stored(engine, old).await?.as_ref())
             .map_err(|error| renamed_failure(old, &error))?;
         let actor = audit::actor();

@@ -10,20 +10,20 @@ use crate::engine::{Engine, OperatorNote};
 use crate::notify::wording::quantity;
 
 pub(super) async fn remove(context: &Context, config: &Config, args: TokenRemove) -> Result<Exit> {
-    setup::with_engine(context, config, Mode::Normal, async |engine| {
-        remove_one(engine, &args).await
+    setup::with_idle_engine(context, config, Mode::Normal, async |engine| {
+        remove_one(engine, config, &args).await
     })
     .await
 }
 
-async fn remove_one(engine: &Engine, args: &TokenRemove) -> Result<Exit> {
+async fn remove_one(engine: &Engine, config: &Config, args: &TokenRemove) -> Result<Exit> {
     let mut tx = engine.store.begin_read().await?;
     let token = query::find_token(&mut tx, &args.id).await?;
     drop(tx);
     let label = query::label(&token);
     let source = &token.source;
-    let mut configured = engine.sources.iter();
-    if configured.any(|watched| watched.terms.name == *source) {
+    let mut configured = config.sources.iter();
+    if configured.any(|configured| configured.terms.name == *source) {
         let error = anyhow::anyhow!("{label} belongs to the source {source}, which is configured");
         let hint = "its next sync would add the token again; delete it at the source, or use `lapsed token revoke`";
         return Err(Failure::failed(error).hint(hint).into());
