@@ -39,7 +39,6 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
         }
         None => setup::load_config(context)?,
     };
-    let mut exit = Exit::Ok;
     let config_location = match &config.file {
         Some(file) => file.display().to_string(),
         None => "the environment".to_owned(),
@@ -69,7 +68,12 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
     outcomes.push(check_mail(&config).await);
     outcomes.extend(check_monitoring(&config.monitoring));
     outcomes.extend(check_upstreams(&config, &context.clock, &deferred).await);
-    for (name, outcome) in &outcomes {
+    Ok(print_outcomes(&outcomes))
+}
+
+fn print_outcomes(outcomes: &[(String, Outcome)]) -> Exit {
+    let mut exit = Exit::Ok;
+    for (name, outcome) in outcomes {
         print_outcome(name, outcome);
         if let Outcome::Failed { exit: failed, .. } = outcome {
             exit = exit.worst(*failed);
@@ -90,7 +94,7 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
             "This looked as root. A service of another user may lack access to the same files: lapsed check --as USER"
         );
     }
-    Ok(exit)
+    exit
 }
 
 /// Opens the store without changing anything.
