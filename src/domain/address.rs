@@ -41,22 +41,31 @@ impl Address {
         text.parse()
     }
 
-    /// Replaces this address wherever it occurs in a text, but not within a longer one.
+    /// Whether this address occurs in a text, but not within a longer one.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.starts_in(text).next().is_some()
+    }
+
+    /// Replaces this address wherever it [is in](Self::is_in) a text.
     pub fn replace_in(&self, text: &str, with: &str) -> String {
-        let lower = text.to_ascii_lowercase();
         let mut replaced = String::with_capacity(text.len());
         let mut from = 0;
-        for (at, _) in lower.match_indices(&self.key) {
-            let end = at + self.key.len();
-            if continues_before(&text[..at]) || continues_after(&text[end..]) {
-                continue;
-            }
+        for at in self.starts_in(text) {
             replaced.push_str(&text[from..at]);
             replaced.push_str(with);
-            from = end;
+            from = at + self.key.len();
         }
         replaced.push_str(&text[from..]);
         replaced
+    }
+
+    fn starts_in(&self, text: &str) -> impl Iterator<Item = usize> {
+        let lower = text.to_ascii_lowercase();
+        let found = lower.match_indices(&self.key).map(|(at, _)| at);
+        let is_whole = |at: &usize| {
+            !continues_before(&text[..*at]) && !continues_after(&text[*at + self.key.len()..])
+        };
+        found.filter(is_whole).collect::<Vec<_>>().into_iter()
     }
 
     pub fn as_str(&self) -> &str {
@@ -205,8 +214,10 @@ mod tests {
             replaced,
             "<erased-1> exports/erased-1, erased-1. \\nerased-1"
         );
+        assert!(ada.is_in("by ADA@example.org."));
         let others = "x-ada@example.org nada@example.org ada@example.org.uk ada@example.organic";
         assert_eq!(ada.replace_in(others, "erased-1"), others);
+        assert!(!ada.is_in(others));
     }
 
     #[test]

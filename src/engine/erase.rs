@@ -1,5 +1,7 @@
 //! Erases what is known of a person, by order of an operator.
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::Clock;
 use crate::domain::{Address, IdentityStatus, ListedToken, Policy, Status, SyncState};
 use crate::sources::Fetched;
@@ -14,8 +16,6 @@ pub struct Erasure {
     /// What the ledger and the audit trail have instead of the address.
     pub pseudonym: String,
     pub cancelled: u64,
-    /// Whether the store's file holds no earlier version of the erased rows.
-    pub is_log_empty: bool,
 }
 
 pub struct Erase<'a> {
@@ -49,9 +49,24 @@ impl Erase<'_> {
             .await?;
         tx.commit().await?;
         Ok(Erasure {
-            is_log_empty: self.store.empty_log().await?,
             pseudonym,
             cancelled,
+        })
+    }
+
+    /// Empties the log of the store, which has earlier versions of the erased rows. Returns `false` if they are still
+    /// there; the person is erased all the same.
+    pub async fn empty_log(&self, stop: &CancellationToken) -> bool {
+        let emptied = tokio::select! {
+            emptied = self.store.empty_log() => emptied,
+            () = stop.cancelled() => Ok(false),
+        };
+        emptied.unwrap_or_else(|error| {
+            tracing::warn!(
+                "the store's log was not emptied: {}",
+                Error::from(error).chain()
+            );
+            false
         })
     }
 
@@ -65,16 +80,15 @@ impl Erase<'_> {
             return Err(still_named("the configuration"));
         }
         let mut tx = self.store.begin_read().await?;
-        let tokens = tx.list_tokens_naming(person.key()).await?;
-        let admins = tx.list_sources_of_admin(person.key()).await?;
+        let naming = tx.list_sources_naming(person).await?;
         let statuses = tx.list_statuses_of(person.key()).await?;
         drop(tx);
         for watched in self.sources {
             let name = watched.terms.name.as_str();
-            let statuses = tokens.iter().filter(|(source, _)| source == name);
+            let statuses = naming.iter().filter(|(source, _)| source == name);
             let statuses: Vec<Status> = statuses.map(|(_, status)| *status).collect();
             let is_listed = |status: &Status| matches!(status, Status::Active | Status::Disabled);
-            if statuses.iter().any(is_listed) || admins.iter().any(|source| source == name) {
+            if statuses.iter().any(is_listed) {
                 return Err(still_named(&format!("the source {name}")));
             }
             // An expired or revoked token may be listed or not; a token that is gone is not.
@@ -138,8 +152,7 @@ impl Erase<'_> {
 
 /// Whether any text of the row has the address.
 fn names(token: &ListedToken, person: &Address) -> bool {
-    let text = serde_json::to_string(token).unwrap_or_default();
-    text.to_ascii_lowercase().contains(person.key())
+    person.is_in(&serde_json::to_string(token).unwrap_or_default())
 }
 
 fn still_named(place: &str) -> Error {

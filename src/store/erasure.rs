@@ -6,7 +6,7 @@ use sqlx::QueryBuilder;
 
 use super::notices::unsent;
 use super::open::LOCK_TIMEOUT;
-use super::{Pools, Result, Store, Tx, on};
+use super::{CHUNK_ROWS, Pools, Result, Store, Tx, on};
 use crate::domain::{Address, IdentityStatus, Status};
 
 /// How many rows changed, and how many unsent notices to the person were cancelled.
@@ -78,21 +78,24 @@ impl Tx {
         Ok(first.is_some())
     }
 
-    /// Source and status of the tokens that name the person, as issuer or in a text.
-    pub async fn list_tokens_naming(&mut self, key: &str) -> Result<Vec<(String, Status)>> {
-        let sql = self.by_database(
-            "SELECT DISTINCT source, status FROM token WHERE issuer_key = $1 OR INSTR(LOWER(
-                external_id || ' ' || name || ' ' || COALESCE(description, '') || ' ' || COALESCE(scope, '')), $1) > 0",
-            "SELECT DISTINCT source, status FROM token WHERE issuer_key = $1 OR STRPOS(LOWER(
-                external_id || ' ' || name || ' ' || COALESCE(description, '') || ' ' || COALESCE(scope, '')), $1) > 0",
-        );
-        on!(self, c: Db => sqlx::query_as(sql).bind(key).fetch_all(c).await)
-    }
-
-    /// Sources that report the person as an administrator of an account.
-    pub async fn list_sources_of_admin(&mut self, key: &str) -> Result<Vec<String>> {
-        on!(self, c: Db => sqlx::query_scalar("SELECT DISTINCT source FROM source_admin WHERE LOWER(address) = $1")
-            .bind(key).fetch_all(c).await)
+    /// Sources that name the person in a text of a token, with its status, or as an administrator, which counts as
+    /// active.
+    pub async fn list_sources_naming(&mut self, person: &Address) -> Result<Vec<(String, Status)>> {
+        let of_token = TEXT_COLUMNS.iter().find(|(table, _)| *table == "token");
+        let columns = of_token.map_or(String::new(), |(_, columns)| columns.join(", "));
+        let position = self.position();
+        let mut rows: Vec<(String, Status, String)> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(format!(
+                "SELECT source, status, text FROM (
+                    SELECT source, status, CONCAT_WS(' ', {columns}) AS text FROM token
+                    UNION ALL SELECT source, 'active', CONCAT_WS(' ', account, address) FROM source_admin) AS named
+                 WHERE {position}(LOWER(text), "));
+            query.push_bind(person.key()).push(") > 0");
+            query.build_query_as().fetch_all(c).await
+        })?;
+        rows.retain(|(_, _, text)| person.is_in(text));
+        let sources = rows.into_iter().map(|(source, status, _)| (source, status));
+        Ok(sources.collect())
     }
 
     /// Directories with the person's status there, and the last clear one.
@@ -144,25 +147,42 @@ impl Tx {
         person: &Address,
         pseudonym: &str,
     ) -> Result<u64> {
-        let position = self.by_database("INSTR", "STRPOS");
-        let texts: Vec<String> = on!(self, c: Db => {
+        // A table without ids has few rows, and their texts will do.
+        let (key, condition) = match table {
+            "token" | "mail" | "notice" | "finding" | "run" | "audit" => (
+                self.by_database("HEX(id)", "id::text"),
+                self.by_database("id = UNHEX(v.column1)", "id = v.column1::uuid")
+                    .to_owned(),
+            ),
+            _ => (column, format!("{column} = v.column1")),
+        };
+        let position = self.position();
+        let lock = self.by_database("", " FOR UPDATE");
+        let mut texts: Vec<(String, String)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(format!(
-                "SELECT DISTINCT {column} FROM {table} WHERE {position}(LOWER({column}), "));
-            query.push_bind(person.key()).push(") > 0");
-            query.build_query_scalar().fetch_all(c).await
+                "SELECT {key}, {column} FROM {table} WHERE {position}(LOWER({column}), "));
+            query.push_bind(person.key()).push(") > 0").push(lock);
+            query.build_query_as().fetch_all(c).await
         })?;
+        texts.retain(|(_, text)| person.is_in(text));
         let mut rows = 0;
-        for text in texts {
-            let replaced = person.replace_in(&text, pseudonym);
-            if replaced != text {
-                rows += on!(self, c: Db => {
-                    let mut query = QueryBuilder::<Db>::new(format!("UPDATE {table} SET {column} = "));
-                    query.push_bind(replaced).push(format!(" WHERE {column} = ")).push_bind(text);
-                    query.build().execute(c).await.map(|done| done.rows_affected())
-                })?;
-            }
+        for chunk in texts.chunks(CHUNK_ROWS) {
+            rows += on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(format!(
+                    "UPDATE {table} SET {column} = v.column2 FROM ("));
+                query.push_values(chunk, |mut row, (key, text)| {
+                    row.push_bind(key).push_bind(person.replace_in(text, pseudonym));
+                });
+                query.push(format!(") AS v WHERE {table}.{condition}"));
+                query.build().execute(c).await.map(|done| done.rows_affected())
+            })?;
         }
         Ok(rows)
+    }
+
+    /// The function that finds a text in a text.
+    fn position(&self) -> &'static str {
+        self.by_database("INSTR", "STRPOS")
     }
 }
 

@@ -1,8 +1,12 @@
 //! People who are erased.
 
+use std::process::Command;
+
 use rstest::rstest;
 use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
 
+use crate::waiting::wait_until;
 use crate::world::{Db, World};
 use Db::{Postgres, Sqlite};
 
@@ -127,4 +131,78 @@ fn a_source_that_cannot_be_read_may_still_name_them(#[values(Sqlite, Postgres)] 
         .run(&ERASE)
         .exits(1)
         .says("the source exports cannot be read now");
+}
+
+/// A world in which only the ledger names Ada, who has an expired token there.
+fn world_without_ada(db: Db) -> World {
+    let world = world_with_ada(db);
+    world.write(
+        "people.csv",
+        "email,status,name\nada@example.org,deleted,Ada\n",
+    );
+    world.write(
+        "exports.csv",
+        format!("{HEADER}nada,Nada,nada@example.org,never\n"),
+    );
+    world.sweep();
+    world
+}
+
+#[rstest]
+fn a_longer_address_does_not_name_them(#[values(Sqlite, Postgres)] db: Db) {
+    let world = world_without_ada(db);
+    world.run(&ERASE).exits(0);
+    let tokens = world.list(&["token", "list", "--name", "Nada"]);
+    assert_eq!(tokens[0]["issuer"], "nada@example.org");
+}
+
+#[rstest]
+fn a_token_names_them_in_any_column(#[values(Sqlite, Postgres)] db: Db) {
+    let world = world_without_ada(db);
+    for column in ["account", "role", "issuer_name", "description", "scope"] {
+        world.write(
+            "exports.csv",
+            format!(
+                "external_id,name,issuer_email,expires_at,{column}\nof-{column},New,bob@example.org,never,by Ada@example.org\n"
+            ),
+        );
+        world.sweep();
+        world
+            .run(&ERASE)
+            .exits(1)
+            .says("the source exports still names this person");
+    }
+}
+
+#[test]
+fn a_stop_while_the_log_is_in_use_is_no_failure() {
+    let world = world_without_ada(Sqlite);
+    let url = format!("sqlite://{}", world.path("lapsed.db").display());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let [mut reader, mut watcher] =
+        [(); 2].map(|()| runtime.block_on(SqliteConnection::connect(&url)).unwrap());
+    let snapshot = "BEGIN; SELECT COUNT(*) FROM token";
+    runtime
+        .block_on(sqlx::raw_sql(snapshot).execute(&mut reader))
+        .unwrap();
+
+    let mut erase = world.start("erase", &ERASE);
+    let is_erased = "SELECT EXISTS (SELECT 1 FROM audit WHERE action = 'identity.erase')
+                     AND NOT EXISTS (SELECT 1 FROM lease WHERE name = 'sweep')";
+    wait_until("the person is erased and the lease released", || {
+        let query = sqlx::query_scalar(is_erased).fetch_one(&mut watcher);
+        runtime.block_on(query).unwrap_or(false).then_some(())
+    });
+    let signalled = Command::new("kill")
+        .args(["-TERM", &erase.id().to_string()])
+        .status();
+    assert!(signalled.unwrap().success());
+    let log = wait_until("it says what is left, or ends", || {
+        let has_ended = erase.try_wait().unwrap().is_some();
+        let log = std::fs::read_to_string(world.path("erase.log")).unwrap();
+        (has_ended || log.contains("Backups made before")).then_some(log)
+    });
+    assert!(log.contains("may still have the address"), "{log}");
+    runtime.block_on(reader.close()).unwrap();
+    assert_eq!(erase.wait().unwrap().code(), Some(0));
 }

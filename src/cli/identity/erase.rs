@@ -22,8 +22,9 @@ pub(super) async fn erase(
             reason: args.reason.as_deref(),
         };
         let stop = context.stop.graceful(config.stop_timeout);
+        let erase = engine.erasure();
         let erased = engine
-            .under_sweep_lease(stop, engine.erasure().run(&args.email, note))
+            .under_sweep_lease(stop, erase.run(&args.email, note))
             .await;
         let erased = erased.map_err(|error| match error {
             engine::Error::Erase(refusal) => {
@@ -38,7 +39,8 @@ pub(super) async fn erase(
             );
             return Ok(Exit::TempFail);
         };
-        print_line(&summary(&erasure, engine.store.is_sqlite()))?;
+        let is_log_empty = erase.empty_log(stop).await;
+        print_line(&summary(&erasure, is_log_empty, engine.store.is_sqlite()))?;
         Ok(Exit::Ok)
     })
     .await
@@ -57,7 +59,7 @@ fn hint(refusal: &EraseRefusal) -> &'static str {
     }
 }
 
-fn summary(erasure: &Erasure, is_sqlite: bool) -> String {
+fn summary(erasure: &Erasure, is_log_empty: bool, is_sqlite: bool) -> String {
     let mut lines = vec![format!(
         "erased; the ledger and the audit trail now have {} instead of the address",
         erasure.pseudonym
@@ -66,10 +68,10 @@ fn summary(erasure: &Erasure, is_sqlite: bool) -> String {
         let cancelled = quantity(erasure.cancelled, "unsent notice");
         lines.push(format!("{cancelled} cancelled"));
     }
-    if !erasure.is_log_empty {
+    if !is_log_empty {
         lines.push(
-            "the store's write-ahead log is in use and may still have the address: run `lapsed migrate` when nothing \
-             else uses the store"
+            "the store's write-ahead log was not emptied and may still have the address: run `lapsed migrate` when \
+             nothing else uses the store"
                 .to_owned(),
         );
     }

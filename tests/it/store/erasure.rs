@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use lapsed::domain::Status;
 use lapsed::store::{Store, TEXT_COLUMNS, TokenFilter, Verdict};
 use rstest::rstest;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     address, days, insert, ledger, now, plan, read, send, state_of, token, warning, write,
 };
 use crate::db::{Db, Fresh};
+use crate::world::engine;
 use Db::{Postgres, Sqlite};
 
 /// Text columns that hold a name of the configuration or one of a few words, never an address.
@@ -163,8 +166,8 @@ async fn erasing_cancels_what_is_unsent_and_sees_mails_in_flight(
     let unsent = warning(&token, "1d", ada, days(6));
     let other = warning(&token, "1d", bob, days(6));
     plan(&store, &[unsent.clone(), other.clone()]).await;
-    let tokens = read!(store, tx => tx.list_tokens_naming(ada));
-    assert_eq!(tokens.len(), 1);
+    let naming = read!(store, tx => tx.list_sources_naming(&address(ada)));
+    assert_eq!(naming, [("exports".to_owned(), Status::Active)]);
     let erased = write!(store, tx => tx.erase_person(&address(ada), "erased-0a1b"));
     assert_eq!(erased.cancelled, 1);
     assert_eq!(state_of(&store, &sent).await, "sent: 250 ok");
@@ -173,7 +176,7 @@ async fn erasing_cancels_what_is_unsent_and_sees_mails_in_flight(
         "cancelled: the recipient was erased"
     );
     assert_eq!(state_of(&store, &other).await, "planned");
-    assert!(read!(store, tx => tx.list_tokens_naming(ada)).is_empty());
+    assert!(read!(store, tx => tx.list_sources_naming(&address(ada))).is_empty());
     let recipients = fresh
         .texts("SELECT DISTINCT recipient_key FROM notice ORDER BY 1")
         .await;
@@ -192,7 +195,7 @@ async fn erasing_cancels_what_is_unsent_and_sees_mails_in_flight(
 
 #[rstest]
 #[tokio::test]
-async fn what_names_a_person_is_found(#[values(Sqlite, Postgres)] db: Db) {
+async fn statuses_of_a_person_are_found(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = store_with_ada(db).await;
     let key = "ada@example.org";
     let statuses = read!(store, tx => tx.list_statuses_of(key));
@@ -201,7 +204,90 @@ async fn what_names_a_person_is_found(#[values(Sqlite, Postgres)] db: Db) {
         (statuses[0].1.as_str(), statuses[0].2.as_str()),
         ("unknown", "disabled")
     );
-    let admins =
-        read!(store, tx => tx.list_sources_of_admin("acme-admin@example.org <ada@example.org>"));
-    assert_eq!(admins, ["exports"]);
+}
+
+/// Sets one column of the only token.
+async fn set_token(fresh: &Fresh, column: &str, value: &str) {
+    let sql = format!("UPDATE token SET {column} = {value}");
+    fresh.execute(&sql).await.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_source_names_a_person_in_any_text_of_a_token(#[values(Sqlite, Postgres)] db: Db) {
+    let (store, fresh) = db.store().await;
+    let mut token = token("1");
+    token.issuer = Some(address("bob@example.org"));
+    token.status = Status::Disabled;
+    insert(&store, std::slice::from_ref(&token)).await;
+    let ada = address("ada@example.org");
+    let (_, columns) = TEXT_COLUMNS
+        .iter()
+        .find(|(table, _)| *table == "token")
+        .unwrap();
+    for column in *columns {
+        set_token(&fresh, column, "'of nada@example.org'").await;
+        let naming = read!(store, tx => tx.list_sources_naming(&ada));
+        assert_eq!(naming, [], "{column}");
+        set_token(&fresh, column, "'by ADA@example.org.'").await;
+        let naming = read!(store, tx => tx.list_sources_naming(&ada));
+        assert_eq!(
+            naming,
+            [("exports".to_owned(), Status::Disabled)],
+            "{column}"
+        );
+        set_token(&fresh, column, "'x'").await;
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_source_names_its_administrators(#[values(Sqlite, Postgres)] db: Db) {
+    let (store, fresh) = db.store().await;
+    let sql = "INSERT INTO source_admin (source, account, address) VALUES
+               ('exports', 'acme', 'Ada@example.org'), ('gcore', 'acme', 'nada@example.org')";
+    fresh.execute(sql).await.unwrap();
+    let naming = read!(store, tx => tx.list_sources_naming(&address("ada@example.org")));
+    assert_eq!(naming, [("exports".to_owned(), Status::Active)]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn each_of_many_texts_is_replaced_in_its_own_row(#[values(Sqlite, Postgres)] db: Db) {
+    const COUNT: usize = 2500;
+    let (store, fresh) = db.store().await;
+    let tokens = (0..COUNT).map(|number| {
+        let mut token = token(&format!("{number:05}"));
+        let name = if number % 5 == 0 { "nada" } else { "Ada" };
+        token.description = Some(format!("{number:05} by {name}@example.org"));
+        token
+    });
+    let tokens: Vec<_> = tokens.collect();
+    insert(&store, &tokens).await;
+    let ada = address("ada@example.org");
+    let erased = write!(store, tx => tx.erase_person(&ada, "erased-0a1b"));
+    // As the issuer of all, and in the texts of some.
+    assert_eq!(erased.rows, (COUNT + COUNT * 4 / 5) as u64);
+    let texts = fresh
+        .texts("SELECT external_id || ': ' || description FROM token ORDER BY external_id")
+        .await;
+    let expected = (0..COUNT).map(|number| {
+        let name = if number % 5 == 0 {
+            "nada@example.org"
+        } else {
+            "erased-0a1b"
+        };
+        format!("{number:05}: {number:05} by {name}")
+    });
+    assert_eq!(texts, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_emptied_is_reported_as_such() {
+    let (store, fresh) = Sqlite.store().await;
+    let engine = engine(&store, fresh.folder());
+    let stop = CancellationToken::new();
+    assert!(engine.erasure().empty_log(&stop).await);
+    store.close().await;
+    assert!(!engine.erasure().empty_log(&stop).await);
 }
