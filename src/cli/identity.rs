@@ -20,7 +20,7 @@ use super::output::{
 use super::query::{print_list, print_pages};
 use super::setup::{self, Mode};
 use super::upstream::Kind;
-use super::{Context, audit};
+use super::{Context, audit, report};
 use crate::config::Config;
 use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Reason, checked_suffix};
 use crate::engine::{self, UnbindOutcome};
@@ -211,12 +211,7 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
             ))?;
             Ok(Exit::Ok)
         }
-        UnbindOutcome::Busy => {
-            anstream::eprintln!(
-                "another sweep is running; nothing was done, try again in a moment"
-            );
-            Ok(Exit::TempFail)
-        }
+        UnbindOutcome::Busy => Ok(report::print_busy()),
         UnbindOutcome::NotFound => {
             let error = anyhow::anyhow!("the directory {name} does not know {email}");
             let hint = "`lapsed identity show EMAIL` shows which directories know a person";

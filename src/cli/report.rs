@@ -19,6 +19,12 @@ pub(super) fn print_problems(report: &Report) {
     }
 }
 
+/// Says that a sweep holds the lease.
+pub(super) fn print_busy() -> Exit {
+    anstream::eprintln!("another sweep is running; nothing was done, try again in a moment");
+    Exit::TempFail
+}
+
 pub(super) fn exit_code(report: &Report) -> Exit {
     let failed = if report.is_failure() {
         Exit::Failed

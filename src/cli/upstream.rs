@@ -160,9 +160,7 @@ impl Upstream<'_> {
                 let until = self.load_deferral(&engine.store).await?;
                 print_line(&self.deferred_message(until))?;
             } else if report.lease_held {
-                anstream::eprintln!(
-                    "another sweep is running; nothing was done, try again in a moment"
-                );
+                report::print_busy();
             } else {
                 print_line(&summary)?;
             }

@@ -21,7 +21,7 @@ impl Default for ProxyRules {
 }
 
 impl ProxyRules {
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, which curl reads in the same way.
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     pub fn from_env(env: &HashMap<String, String>) -> Self {
         let find = |name: &str| {
             let value = env.get(name).or_else(|| env.get(&name.to_lowercase()));

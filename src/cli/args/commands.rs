@@ -165,7 +165,7 @@ Examples:
   lapsed explain 0b5e17c2
   lapsed explain exports/ci-deploy
 
-  # what a person was told: their tokens, and the latest notices to them
+  # what was sent to a person: their tokens, and the latest notices to them
   lapsed explain ada@example.org")]
     Explain(Explain),
 

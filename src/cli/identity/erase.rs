@@ -4,7 +4,7 @@ use crate::cli::args::IdentityErase;
 use crate::cli::exit::{Exit, Failure, Result};
 use crate::cli::output::print_line;
 use crate::cli::setup::{self, Mode};
-use crate::cli::{Context, audit};
+use crate::cli::{Context, audit, report};
 use crate::config::Config;
 use crate::engine::{self, EraseRefusal, Erasure, OperatorNote};
 use crate::notify::wording::quantity;
@@ -34,10 +34,7 @@ pub(super) async fn erase(
             error => Failure::failed(error),
         })?;
         let Some(erasure) = erased else {
-            anstream::eprintln!(
-                "another sweep is running; nothing was done, try again in a moment"
-            );
-            return Ok(Exit::TempFail);
+            return Ok(report::print_busy());
         };
         let is_log_empty = erase.empty_log(stop).await;
         print_line(&summary(&erasure, is_log_empty, engine.store.is_sqlite()))?;

@@ -5,7 +5,7 @@ use crate::cli::exit::{Exit, Failure, Result};
 use crate::cli::output::print_line;
 use crate::cli::setup::{self, Mode};
 use crate::cli::upstream::Kind;
-use crate::cli::{Context, audit};
+use crate::cli::{Context, audit, report};
 use crate::config::Config;
 use crate::domain::Name;
 use crate::engine::{self, Engine, OperatorNote};
@@ -37,7 +37,7 @@ pub(super) async fn forget(
         };
         let stop = context.stop.graceful(config.stop_timeout);
         let Some(removed) = engine.under_sweep_lease(stop, engine.removal().forget_source(name, note)).await? else {
-            return Ok(report_busy());
+            return Ok(report::print_busy());
         };
         print_line(&if is_reserved {
             format!("the name {name} is free again")
@@ -88,7 +88,7 @@ pub(super) async fn rename(
             error => Failure::failed(error),
         })?;
         if renamed.is_none() {
-            return Ok(report_busy());
+            return Ok(report::print_busy());
         }
         let next = if is_configured(config, new) {
             String::new()
@@ -141,9 +141,4 @@ fn refuse_local(name: &str) -> Result<()> {
         return Err(Failure::failed(error).hint(hint).into());
     }
     Ok(())
-}
-
-fn report_busy() -> Exit {
-    anstream::eprintln!("another sweep is running; nothing was done, try again in a moment");
-    Exit::TempFail
 }
