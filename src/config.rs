@@ -76,6 +76,10 @@ const DEFAULT_PATHS: &[&str] = &["lapsed.toml", "/etc/lapsed/lapsed.toml"];
 const MAX_FILE_KIB: u64 = 4 * 1024;
 
 impl Config {
+    pub fn has_source(&self, name: &str) -> bool {
+        self.sources.iter().any(|source| source.terms.name == name)
+    }
+
     pub fn directory_terms(&self) -> Vec<&DirectoryTerms> {
         self.directories
             .iter()

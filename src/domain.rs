@@ -35,6 +35,7 @@ pub use step::Step;
 pub use string_enum::UnknownValue;
 pub(crate) use string_enum::string_enum;
 pub use token::{
-    Cell, Expiry, ExpiryOrigin, Generation, ListedToken, Status, Token, TokenId, TokenRef,
+    Cell, Expiry, ExpiryOrigin, Generation, LOCAL_SOURCE, ListedToken, Status, Token, TokenId,
+    TokenRef,
 };
 pub use upstream::{Backoff, DirectoryTerms, Name, SourceTerms, SyncAlert, SyncState};

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// Creates a new file that only its owner may read. Fails where there is a file or a link.
 pub fn create_private(path: &Path) -> io::Result<File> {
@@ -17,12 +17,21 @@ pub fn create_private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes a private file in place of another one. A link is replaced, and not followed.
-pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => create_private(path)?.write_all(bytes),
-    }
+pub const PRIVATE: u32 = 0o600;
+pub const READABLE: u32 = 0o644;
+
+/// Writes a file in place of another one at once, so that a reader sees the one or the other. A link is replaced, and
+/// not followed.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Creates a private file, which root gives to the owner of its folder: the daemon must be able to use
@@ -99,7 +108,7 @@ mod tests {
         fs::write(&other, "kept").unwrap();
         symlink(&other, &path).unwrap();
         for content in ["one", "two"] {
-            replace_private(&path, content.as_bytes()).unwrap();
+            replace(&path, content.as_bytes(), PRIVATE).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o600);

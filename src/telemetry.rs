@@ -94,7 +94,7 @@ pub fn install(
     })
 }
 
-/// Reports panics in the log, or on stderr as long as there is none.
+/// Reports panics in the log, and on stderr before the log is set up.
 pub fn report_panics() {
     panic::set_hook(Box::new(log_panic));
 }
@@ -264,7 +264,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("no message");
     if !tracing::dispatcher::has_been_set() {
         let (place, message) = (place.unwrap_or_default(), text::clean(message));
-        // Without stderr there is no one to tell.
+        // Stderr may be closed; there is no other place for the message.
         let _ = writeln!(io::stderr(), "lapsed: internal error at {place}: {message}");
         return;
     }

@@ -193,8 +193,9 @@ fn candidates(
     Some(match (parent, command, argument) {
         (_, "sweep", "source" | "accept_shrink") => complete::upstream_names,
         // The name of a configured source would be a mistake there.
-        (_, "import", "source") | ("source", "forget", "name") => return None,
-        (_, _, "source") | ("source", _, "name" | "old") => complete::source_names,
+        (_, "import", "source") => return None,
+        ("source", "forget", "name") | ("source", "rename", "old") => complete::stored_source_names,
+        (_, _, "source") | ("source", _, "name") => complete::source_names,
         (_, _, "directory") | ("directory", _, "name") => complete::directory_names,
         ("finding", _, "id") => complete::finding_ids,
         _ => return None,

@@ -206,8 +206,7 @@ async fn check_stored(
     for row in sources {
         let name = format!("source {}", row.name);
         defer(&name, &row.sync_state);
-        let is_configured = |name: &str| config.sources.iter().any(|it| it.terms.name == name);
-        if row.renamed_to.is_some() && !is_configured(&row.name) {
+        if row.renamed_to.is_some() && !config.has_source(&row.name) {
             continue;
         }
         if let Some(ghost) = ghosts.get(&row.name) {

@@ -11,7 +11,8 @@ use secrecy::ExposeSecret;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::store::{self, Access, FindingFilter, FindingRow, Store};
+use crate::domain::LOCAL_SOURCE;
+use crate::store::{self, Access, FindingFilter, FindingRow, Store, Tx};
 use crate::text;
 
 /// The completion script sets it, with the name of the shell.
@@ -55,31 +56,42 @@ pub(super) fn upstream_names() -> Vec<CompletionCandidate> {
     names
 }
 
+/// Sources that may no longer be configured, without the built-in one.
+pub(super) fn stored_source_names() -> Vec<CompletionCandidate> {
+    let names = read_store(async |tx| tx.list_source_names().await);
+    candidates(names.into_iter().filter(|name| name != LOCAL_SOURCE))
+}
+
 pub(super) fn finding_ids() -> Vec<CompletionCandidate> {
+    let (filter, now) = (FindingFilter::default(), Clock::system().now());
+    let findings = read_store(async |tx| tx.list_findings(filter, None, now, MAX_FINDINGS).await);
+    let candidate = |finding: FindingRow| {
+        let help = format!("{} {}", finding.kind, text::clean_name(&finding.token_name));
+        CompletionCandidate::new(finding.id.to_string()).help(Some(help.into()))
+    };
+    findings.into_iter().map(candidate).collect()
+}
+
+/// What the store has; nothing if it cannot be read.
+fn read_store<T: Default>(read: impl AsyncFnOnce(&mut Tx) -> store::Result<T>) -> T {
     let Some(config) = load_config() else {
-        return Vec::new();
+        return T::default();
+    };
+    let work = async {
+        let store = Store::open(config.store.url.expose_secret(), Access::ReadOnly).await?;
+        let mut tx = store.begin_read().await?;
+        let found = read(&mut tx).await;
+        drop(tx);
+        store.close().await;
+        found
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     runtime
         .ok()
-        .and_then(|runtime| runtime.block_on(load_findings(&config)).ok())
+        .and_then(|runtime| runtime.block_on(work).ok())
         .unwrap_or_default()
-}
-
-async fn load_findings(config: &Config) -> store::Result<Vec<CompletionCandidate>> {
-    let store = Store::open(config.store.url.expose_secret(), Access::ReadOnly).await?;
-    let (filter, now) = (FindingFilter::default(), Clock::system().now());
-    let mut tx = store.begin_read().await?;
-    let findings = tx.list_findings(filter, None, now, MAX_FINDINGS).await?;
-    drop(tx);
-    store.close().await;
-    let candidate = |finding: FindingRow| {
-        let help = format!("{} {}", finding.kind, text::clean_name(&finding.token_name));
-        CompletionCandidate::new(finding.id.to_string()).help(Some(help.into()))
-    };
-    Ok(findings.into_iter().map(candidate).collect())
 }
 
 fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {

@@ -15,7 +15,7 @@ use super::report::{exit_code, summary_lines};
 use super::setup::{self, Mode};
 use crate::config::Config;
 use crate::engine::SweepOptions;
-use crate::files::{create_private_folder, replace_private};
+use crate::files::{PRIVATE, create_private_folder, replace};
 use crate::time::shift;
 
 const CONFIG: &str = include_str!("demo/lapsed.toml");
@@ -31,7 +31,7 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit> {
         ("tokens.csv", TOKENS),
     ] {
         let file = folder.join(name);
-        replace_private(&file, fill_in_dates(text, now).as_bytes())
+        replace(&file, fill_in_dates(text, now).as_bytes(), PRIVATE)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let config_file = folder.join("lapsed.toml");

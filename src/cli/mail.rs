@@ -8,7 +8,7 @@ use super::args::{Preview, SendTest};
 use super::exit::{Exit, Failure, Result};
 use super::{Context, setup};
 use crate::engine;
-use crate::files::{create_private_folder, replace_private};
+use crate::files::{PRIVATE, create_private_folder, replace};
 use crate::notify::fault::Outcome;
 use crate::notify::letter::{Entry, Letter};
 use crate::notify::message::{MailIdentity, Writer};
@@ -78,7 +78,7 @@ fn example_identity() -> MailIdentity {
 
 fn write_file(folder: &Path, name: &str, extension: &str, content: &[u8]) -> anyhow::Result<()> {
     let file = folder.join(format!("{name}.{extension}"));
-    replace_private(&file, content).with_context(|| format!("cannot write {}", file.display()))
+    replace(&file, content, PRIVATE).with_context(|| format!("cannot write {}", file.display()))
 }
 
 pub(super) async fn send_test(context: &Context, args: SendTest) -> Result<Exit> {

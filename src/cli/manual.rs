@@ -10,6 +10,7 @@ use super::args::{Man, command};
 use super::config::EXAMPLE;
 use super::exit::{Exit, Result};
 use super::output;
+use crate::files::{READABLE, replace};
 
 /// Name and text; what follows the first blank line of a text is a new paragraph.
 type Section = (&'static str, &'static [(&'static str, &'static str)]);
@@ -83,7 +84,7 @@ pub(super) fn man(args: &Man) -> Result<Exit> {
         let folder = folder_of(page, dir);
         let write = || {
             fs::create_dir_all(&folder)?;
-            fs::write(folder.join(&page.file), &page.text)
+            replace(&folder.join(&page.file), &page.text, READABLE)
         };
         write().with_context(|| format!("cannot write the manual to {}", folder.display()))?;
     }

@@ -1,32 +1,29 @@
 //! Shows monitoring systems that sweeps succeed: by a request after each good sweep, and by a file of metrics.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tempfile::NamedTempFile;
 use url::Url;
 
-use super::exit::Exit;
 use super::health::Health;
-use super::report::exit_code;
 use crate::causes::Causes;
 use crate::config::{Heartbeat, Monitoring};
-use crate::engine::{Engine, Report};
+use crate::engine::Engine;
+use crate::files::{READABLE, replace};
 use crate::http::{self, Fault, Health as _};
 use crate::upstream::http::{Client, Error};
 
 /// A monitoring service that is slow must not delay the next sweep.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Returns a warning for each thing that failed: the sweep itself is as good as it was.
+/// Sends the heartbeat if the sweep `is_good`. Returns a warning for each thing that failed: that does not change how
+/// good the sweep was.
 pub(super) async fn show_sweep(
     monitoring: &Monitoring,
     engine: &Arc<Engine>,
-    report: &Report,
+    is_good: bool,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(file) = &monitoring.textfile
@@ -39,7 +36,7 @@ pub(super) async fn show_sweep(
         ));
     }
     if let Some(heartbeat) = &monitoring.heartbeat
-        && exit_code(report) == Exit::Ok
+        && is_good
         && let Err(error) = send(heartbeat).await
     {
         warnings.push(format!("the heartbeat was not sent: {}", Causes(&error)));
@@ -61,11 +58,5 @@ async fn write_textfile(file: &Path, engine: &Arc<Engine>) -> Result<(), Fault> 
         engine: Arc::clone(engine),
     };
     let metrics = http::render_metrics(&health.snapshot().await?)?;
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let mut made = NamedTempFile::new_in(folder)?;
-    made.write_all(metrics.as_bytes())?;
-    made.as_file()
-        .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    made.persist(file)?;
-    Ok(())
+    Ok(replace(file, metrics.as_bytes(), READABLE)?)
 }

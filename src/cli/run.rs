@@ -211,11 +211,9 @@ impl Sweeps {
     }
 
     async fn show(&self, report: &Report) {
-        let mut monitoring = self.monitoring.clone();
-        monitoring
-            .heartbeat
-            .take_if(|_| !self.delivers.load(Ordering::Relaxed));
-        for warning in show_sweep(&monitoring, &self.engine, report).await {
+        let is_good =
+            report::exit_code(report) == Exit::Ok && self.delivers.load(Ordering::Relaxed);
+        for warning in show_sweep(&self.monitoring, &self.engine, is_good).await {
             tracing::warn!("{warning}");
         }
     }

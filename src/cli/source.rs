@@ -107,11 +107,7 @@ pub(super) async fn load_ghosts(
     tx: &mut Tx,
     config: &Config,
 ) -> store::Result<BTreeMap<String, String>> {
-    let is_configured = |name: &str| {
-        let mut sources = config.sources.iter();
-        sources.any(|source| source.terms.name == name)
-    };
-    let ghosts = tx.list_ghosts(is_configured).await?;
+    let ghosts = tx.list_ghosts(|name| config.has_source(name)).await?;
     let findings = tx.load_ghost_findings().await?.into_iter();
     let mut evidence: BTreeMap<_, _> = findings
         .map(|finding| (finding.source, finding.evidence))

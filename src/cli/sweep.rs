@@ -42,7 +42,8 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
         let stop = context.stop.graceful(config.stop_timeout);
         let report = engine.sweep(&options, stop).await;
         if !stop.is_cancelled() {
-            for warning in show_sweep(&config.monitoring, &engine, &report).await {
+            let is_good = exit_code(&report) == Exit::Ok;
+            for warning in show_sweep(&config.monitoring, &engine, is_good).await {
                 anstream::eprintln!("warning: {}", text::clean_lines(&warning));
             }
         }

@@ -12,7 +12,7 @@ use super::field::{Field, MAX_DURATION, Parsed};
 use super::reach::Reach;
 use super::sections;
 use super::table::Table;
-use crate::domain::{Name, SourceTerms};
+use crate::domain::{LOCAL_SOURCE, Name, SourceTerms};
 use crate::notify::view::SourceInfo;
 use crate::sources::{Kind, ProxyRules, devtron, file, gcore, nocodb, rancher, sql};
 
@@ -167,7 +167,7 @@ impl SourceConfig {
     }
 
     pub(super) fn from_tables(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
-        let mut names = BTreeSet::from(["local".to_owned()]);
+        let mut names = BTreeSet::from([LOCAL_SOURCE.to_owned()]);
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
             let schedule = table.optional("schedule", |field| field.schedule(zone));
@@ -212,7 +212,7 @@ pub(super) fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<St
     })?;
     if !taken.insert(name.clone()) {
         let why = match name.as_str() {
-            "local" => "is the name of the built-in store",
+            LOCAL_SOURCE => "is the name of the built-in store",
             _ => "is already used",
         };
         table.refuse("name", format!("{name:?} {why}; choose a different name"));

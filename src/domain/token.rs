@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::string_enum::string_enum;
 use super::{Address, Step};
 
+/// The name of the built-in source.
+pub const LOCAL_SOURCE: &str = "local";
+
 /// The UUID namespace of derived ids (RFC 9562 §5.5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7073_6564_5f69_6473_0000_0000_0001);
 

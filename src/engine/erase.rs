@@ -142,7 +142,7 @@ impl Erase<'_> {
         };
         for token in found.tokens() {
             let token = token.map_err(|error| unreadable(error.to_string()))?;
-            if names(&token, person) {
+            if is_named_in(&token, person) {
                 return Err(still_named(&format!("the source {name}")));
             }
         }
@@ -151,7 +151,7 @@ impl Erase<'_> {
 }
 
 /// Whether any text of the row has the address.
-fn names(token: &ListedToken, person: &Address) -> bool {
+fn is_named_in(token: &ListedToken, person: &Address) -> bool {
     person.is_in(&serde_json::to_string(token).unwrap_or_default())
 }
 

@@ -134,7 +134,7 @@ fn a_shell_completes_names_from_the_configuration() {
 }
 
 #[test]
-fn a_shell_completes_findings_from_the_store() {
+fn a_shell_completes_findings_and_sources_from_the_store() {
     let world = World::new(Sqlite);
     world.import(&["t-1,ci-deploy,ada@example.org,never"]);
     world.sweep();
@@ -142,6 +142,11 @@ fn a_shell_completes_findings_from_the_store() {
     let config = world.path("lapsed.toml").display().to_string();
     let words = ["--config", &config, "finding", "acknowledge", ""];
     assert_eq!(complete(&world, &words), [finding.as_str().unwrap()]);
+
+    let import = ["import", "tokens.csv", "--source", "old"];
+    world.run(&import).exits(0);
+    let words = ["--config", &config, "source", "forget", ""];
+    assert_eq!(complete(&world, &words), ["old"], "not the built-in one");
 }
 
 #[test]

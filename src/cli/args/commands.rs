@@ -15,7 +15,7 @@ use super::notices::{AddressCommand, NoticeCommand};
 use super::nouns::{AuditCommand, FindingCommand, Forecast, IdentityCommand, TokenCommand};
 use super::upstreams::{DirectoryCommand, SourceCommand};
 use super::values::{Input, TEMPLATES, parse_token_text};
-use crate::domain::Address;
+use crate::domain::{Address, LOCAL_SOURCE};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -300,7 +300,7 @@ pub struct Import {
     #[arg(value_name = "FILE")]
     pub file: Input,
     /// Source of the tokens; a configured source would mark them as gone at its next sync
-    #[arg(long, value_name = "NAME", default_value = "local")]
+    #[arg(long, value_name = "NAME", default_value = LOCAL_SOURCE)]
     pub source: String,
     /// Copy the header and the refused rows to this new file, and print every reason
     #[arg(long, value_name = "FILE")]

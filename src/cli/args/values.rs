@@ -79,7 +79,7 @@ pub fn parse_token_ref(text: &str) -> Result<TokenRef, Invalid> {
     is_possible.then_some(reference).ok_or(Invalid::TokenRef)
 }
 
-/// Trims what names a token to read: a reference or a name, which only the store can tell apart.
+/// Trims a reference to a token or its name. Only the store shows which of the two it is.
 pub fn parse_token_text(text: &str) -> Result<String, Invalid> {
     let text = text.trim();
     let is_possible = text.bytes().any(|byte| byte != b'/');

@@ -7,13 +7,10 @@ use crate::cli::setup::{self, Mode};
 use crate::cli::upstream::Kind;
 use crate::cli::{Context, audit, report};
 use crate::config::Config;
-use crate::domain::Name;
+use crate::domain::{LOCAL_SOURCE, Name};
 use crate::engine::{self, Engine, OperatorNote};
 use crate::notify::wording::quantity;
 use crate::store::SourceRow;
-
-/// The built-in source.
-const LOCAL: &str = "local";
 
 pub(super) async fn forget(
     context: &Context,
@@ -25,7 +22,7 @@ pub(super) async fn forget(
     setup::with_idle_engine(context, config, Mode::Normal, async |engine| {
         let row = find_stored(engine, name).await?;
         let is_reserved = row.is_some_and(|row| row.renamed_to.is_some());
-        if is_configured(config, name) && !is_reserved {
+        if config.has_source(name) && !is_reserved {
             let error = anyhow::anyhow!("the source {name} is in the configuration");
             let hint = "remove its [[source]] first; otherwise the next sweep reads it again";
             return Err(Failure::failed(error).hint(hint).into());
@@ -90,7 +87,7 @@ pub(super) async fn rename(
         if renamed.is_none() {
             return Ok(report::print_busy());
         }
-        let next = if is_configured(config, new) {
+        let next = if config.has_source(new) {
             String::new()
         } else {
             format!("\nWrite the new name into its [[source]]: name = \"{new}\".")
@@ -129,14 +126,9 @@ async fn find_stored(engine: &Engine, name: &str) -> Result<Option<SourceRow>> {
     Ok(tx.find_source(name).await?)
 }
 
-fn is_configured(config: &Config, name: &str) -> bool {
-    let mut sources = config.sources.iter();
-    sources.any(|source| source.terms.name == name)
-}
-
 fn refuse_local(name: &str) -> Result<()> {
-    if name == LOCAL {
-        let error = anyhow::anyhow!("{LOCAL} is the built-in source");
+    if name == LOCAL_SOURCE {
+        let error = anyhow::anyhow!("{LOCAL_SOURCE} is the built-in source");
         let hint = "`lapsed token remove` removes single tokens that were imported into it";
         return Err(Failure::failed(error).hint(hint).into());
     }

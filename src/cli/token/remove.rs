@@ -22,8 +22,7 @@ async fn remove_one(engine: &Engine, config: &Config, args: &TokenRemove) -> Res
     drop(tx);
     let label = query::label(&token);
     let source = &token.source;
-    let mut configured = config.sources.iter();
-    if configured.any(|configured| configured.terms.name == *source) {
+    if config.has_source(source) {
         let error = anyhow::anyhow!("{label} belongs to the source {source}, which is configured");
         let hint = "its next sync would add the token again; delete it at the source, or use `lapsed token revoke`";
         return Err(Failure::failed(error).hint(hint).into());
