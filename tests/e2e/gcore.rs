@@ -607,14 +607,14 @@ fn a_token_is_ended_by_a_command() {
     let stub = gcore.start();
     // Gcore reports it as expired, without a date.
     gcore.token(token(44, 9, json!({"expired": true})));
-    let world = world(Db::Sqlite, &stub);
+    let mut world = world(Db::Sqlite, &stub);
     world
         .run(&["source", "check", "gcore"])
         .exits(0)
         .says("Example Ltd");
     world.sweep();
     stub.take_request_lines();
-    let end = |id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
+    let end = |world: &World, id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
     for how in ["--dry-run", "--yes"] {
         world
             .run(&["token", "revoke", "gcore/7", "--at-source", how])
@@ -626,7 +626,7 @@ fn a_token_is_ended_by_a_command() {
         "it was not tried"
     );
     assert!(stub.take_request_lines().is_empty());
-    end("gcore/42").exits(0);
+    end(&world, "gcore/42").exits(0);
     assert!(
         stub.take_request_lines()
             .contains(&format!("DELETE {V2}/42"))
@@ -635,8 +635,9 @@ fn a_token_is_ended_by_a_command() {
         world.tokens(),
         ["42 revoked", "44 disabled", "7 active"].map(str::to_owned)
     );
-    world.sweep();
-    end("gcore/44").exits(0);
+    // After the command, which took a while.
+    world.at("2026-11-24 12:01:00").sweep();
+    end(&world, "gcore/44").exits(0);
     assert_eq!(
         world.tokens(),
         ["42 revoked", "44 revoked", "7 active"].map(str::to_owned)
