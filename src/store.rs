@@ -17,6 +17,7 @@ mod plans;
 mod removal;
 mod revocations;
 mod runs;
+mod schema;
 mod tokens;
 mod unusable;
 mod upstreams;
@@ -41,9 +42,6 @@ pub use mails::{ClaimedMail, Holder, MailRecord, Verdict};
 #[cfg(feature = "test-support")]
 pub use notices::UnlistedTokens;
 pub use notices::{ContentRow, MailContent, MailNotice, RetriedNotices};
-pub use open::{Access, Versions};
-#[cfg(feature = "test-support")]
-pub use open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 #[cfg(feature = "test-support")]
 pub use people::{IdentityCount, IssuerIdentity};
 pub use people::{IdentityFilter, IdentityRow};
@@ -51,6 +49,9 @@ pub use plans::OpenMail;
 pub use removal::GhostFinding;
 pub use revocations::{DueLoss, LossRow};
 pub use runs::{AuditRow, PurgeCutoffs, RunRow};
+pub use schema::{Access, Versions};
+#[cfg(feature = "test-support")]
+pub use schema::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};
 pub use views::{MailPreview, NoticeFilter, NoticeRow, TokenFilter, TokenView};
 

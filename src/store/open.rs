@@ -1,4 +1,4 @@
-//! Opening a store, upgrading its schema, and backing it up.
+//! Opening a store, and backing it up.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -7,19 +7,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePool};
 
 use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, resolve, set_file_id};
+use super::schema::{
+    Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions, check_versions, migrate,
+};
 use super::unusable::{check_access, explain_postgres, explain_sqlite};
 use super::{Error, Pools, Result, Store};
 use crate::files::{create_private, create_private_for_owner};
 use crate::network::require_tls;
-
-pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How long a statement waits for a connection or for SQLite's write lock.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,37 +36,6 @@ const READER_CACHE: &str = "-2048";
 const WRITER_CACHE: &str = "-16384";
 /// In bytes; a file of this size is read within a second.
 const MAX_QUICK_CHECK: u64 = 64 * 1024 * 1024;
-const MIGRATION_TABLE: &str = "_sqlx_migrations";
-
-/// What opening may do to a store that is missing or has an older schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Create it if missing, and upgrade its schema.
-    Create,
-    /// It must exist; its schema is upgraded.
-    Migrate,
-    /// It must exist and be up to date; nothing is written.
-    ReadOnly,
-    /// It must exist, with any schema version; nothing is written. For backups only.
-    AsIs,
-    /// As `Migrate`, also for a store that was moved. For moving it.
-    Move,
-    /// As `Create`, for a file that is deleted soon and need not survive a crash.
-    Scratch,
-}
-
-impl Access {
-    fn creates(self) -> bool {
-        matches!(self, Self::Create | Self::Scratch)
-    }
-}
-
-/// Schema versions of a store; 0 means no schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Versions {
-    pub before: i64,
-    pub now: i64,
-}
 
 impl Store {
     pub async fn open(url: &str, access: Access) -> Result<Self> {
@@ -348,80 +316,10 @@ async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<Sq
     }
 }
 
-/// Checks that `access` allows using the store. Returns its schema version before and after opening.
-async fn check_versions<C: Migrate>(
-    connection: &mut C,
-    migrator: &Migrator,
-    access: Access,
-    location: String,
-) -> Result<Versions> {
-    let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
-        Ok(applied) => applied,
-        Err(MigrateError::Execute(error)) if is_no_such_table(&error) => Vec::new(),
-        Err(error) => return Err(migration_error(error)),
-    };
-    let found = applied
-        .iter()
-        .map(|migration| migration.version)
-        .fold(0, i64::max);
-    let known = migrator
-        .iter()
-        .map(|migration| migration.version)
-        .fold(0, i64::max);
-    if access == Access::AsIs {
-        return Ok(Versions {
-            before: found,
-            now: found,
-        });
-    }
-    if found == 0 && !access.creates() {
-        return Err(Error::Missing(location));
-    }
-    if found > known {
-        return Err(Error::Newer { found, known });
-    }
-    let checksums_match = applied.iter().all(|applied| {
-        let same = migrator.iter().find(|ours| ours.version == applied.version);
-        same.is_none_or(|ours| ours.checksum == applied.checksum)
-    });
-    if !checksums_match {
-        return Err(Error::EarlierBuild);
-    }
-    if found < known && access == Access::ReadOnly {
-        return Err(Error::Older);
-    }
-    Ok(Versions {
-        before: found,
-        now: known,
-    })
-}
-
-async fn migrate<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<()> {
-    migrator
-        .run_direct(None, connection, false)
-        .await
-        .map_err(migration_error)
-}
-
-/// A statement that failed outside a migration may succeed later; a failed migration will not.
-fn migration_error(error: MigrateError) -> Error {
-    match error {
-        MigrateError::Execute(error) => Error::Statement(error),
-        error => Error::Migrate(error),
-    }
-}
-
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     // SQLITE_BUSY, SQLITE_BUSY_RECOVERY and SQLITE_BUSY_SNAPSHOT.
     code.is_some_and(|code| matches!(code.as_ref(), "5" | "261" | "517"))
-}
-
-/// PostgreSQL has a code for it (42P01, undefined table), SQLite only a message.
-fn is_no_such_table(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| {
-        error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
-    })
 }
