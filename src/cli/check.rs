@@ -99,9 +99,16 @@ fn print_outcomes(outcomes: &[(String, Outcome)]) -> Exit {
 
 /// Opens the store without changing anything.
 async fn check_store(config: &Config) -> (Option<Store>, Outcome) {
-    let opening = Store::open(config.store.url.expose_secret(), Access::ReadOnly);
+    let opening = Store::open_versioned(config.store.url.expose_secret(), Access::ReadOnly);
     let outcome = match tokio::time::timeout(CHECK_TIMEOUT, opening).await {
-        Ok(Ok(store)) => {
+        Ok(Ok((store, versions))) if versions.is_newer() => {
+            let warning = format!(
+                "it has schema version {} of a newer lapsed, which this one, with version {}, may still use; upgrade this one, too",
+                versions.now, versions.known
+            );
+            return (Some(store), Outcome::Warning(warning));
+        }
+        Ok(Ok((store, _))) => {
             let kind = if store.is_sqlite() {
                 "SQLite"
             } else {

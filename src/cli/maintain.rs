@@ -26,11 +26,15 @@ pub(super) async fn create_or_migrate(url: &str) -> Result<String> {
     let (store, versions) = Store::open_versioned(url, Access::Create).await?;
     store.close().await;
     Ok(match versions {
-        Versions { before: 0, now } => format!("created the store with schema version {now}"),
-        Versions { before, now } if before == now => {
+        Versions { before: 0, now, .. } => format!("created the store with schema version {now}"),
+        Versions { now, known, .. } if versions.is_newer() => format!(
+            "nothing to do: the store has schema version {now} of a newer lapsed, which this one, with version {known}, \
+             may still use"
+        ),
+        Versions { before, now, .. } if before == now => {
             format!("the store is up to date: schema version {now}")
         }
-        Versions { before, now } => {
+        Versions { before, now, .. } => {
             format!("migrated the store from schema version {before} to {now}")
         }
     })

@@ -167,7 +167,7 @@ impl Sweeps {
         loop {
             self.heartbeat.beat();
             self.engine.store.check_file()?;
-            self.engine.store.check_moved().await?;
+            self.engine.store.check_usable().await?;
             let now = self.engine.now();
             // If the clock was set back, do not wait until it has caught up.
             last = last.min(now);
@@ -240,7 +240,7 @@ impl Deliveries {
             let delivers = report::exit_code(&report) == Exit::Ok;
             self.delivers.store(delivers, Ordering::Relaxed);
             self.engine.store.check_file()?;
-            self.engine.store.check_moved().await?;
+            self.engine.store.check_usable().await?;
         }
     }
 

@@ -113,7 +113,7 @@ pub(super) async fn with_store<T>(
         return Err(error.into());
     }
     let moved = match mode {
-        Mode::Normal => store.check_moved().await,
+        Mode::Normal => store.check_usable().await,
         Mode::Read | Mode::DryRun | Mode::AsIs | Mode::Move => Ok(()),
     };
     store.close().await;

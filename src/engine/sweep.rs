@@ -210,7 +210,7 @@ impl Engine {
         let mut report = Report::default();
         let acquired = async {
             let is_acquired = self.acquire_sweep_lease().await?;
-            self.store.check_moved().await?;
+            self.store.check_usable().await?;
             Ok(is_acquired)
         };
         match acquired.await {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::schema::SCHEMA_MIN;
 use super::{Access, Error, Result, Store, Tx, on};
 
 /// Every table of the schema.
@@ -115,6 +116,7 @@ impl Store {
         let scratch = Self::open(&url, Access::Scratch).await?;
         let mut tx = scratch.begin().await?;
         if !self.is_sqlite() {
+            tx.clear_setting(SCHEMA_MIN).await?;
             copy_tables(&mut self.begin_read().await?, &mut tx, &mut |_| ()).await?;
         }
         // Their holders work on this store, not on the copy.
@@ -137,6 +139,8 @@ impl Store {
             ));
         }
         let mut to_tx = to.begin().await?;
+        // The schema wrote it, and the same value is copied.
+        to_tx.clear_setting(SCHEMA_MIN).await?;
         for table in TABLES {
             if to_tx.has_rows(table).await? {
                 return Err(Error::NotMoved("the other store is not empty"));
@@ -158,23 +162,32 @@ impl Store {
         from_tx.commit().await
     }
 
-    /// Fails if the store was moved. Where that cannot be read, the statements report what is wrong.
-    pub async fn check_moved(&self) -> Result<()> {
-        let check = async { self.begin_read().await?.check_moved().await };
+    /// Fails if the store was moved, or upgraded so far that this program may not use it. Where that cannot be read, the
+    /// statements report what is wrong.
+    pub async fn check_usable(&self) -> Result<()> {
+        let check = async { self.begin_read().await?.check_usable().await };
         match check.await {
-            Err(moved @ Error::Moved(_)) => Err(moved),
+            Err(refused @ (Error::Moved(_) | Error::Newer { .. })) => Err(refused),
             _ => Ok(()),
         }
     }
 }
 
 impl Tx {
-    /// Fails if the store was moved: another process sends its mails.
-    pub async fn check_moved(&mut self) -> Result<()> {
-        match self.find_setting(MOVED_TO).await? {
-            Some(place) => Err(Error::Moved(place)),
-            None => Ok(()),
+    /// Fails if the store was moved, because another process sends its mails, or if its schema is newer and its setting
+    /// `schema_min` does not allow this program.
+    pub async fn check_usable(&mut self) -> Result<()> {
+        let mut settings = self.load_settings(&[MOVED_TO, SCHEMA_MIN]).await?;
+        if let Some(place) = settings.remove(MOVED_TO) {
+            return Err(Error::Moved(place));
         }
+        let needed = settings
+            .get(SCHEMA_MIN)
+            .and_then(|version| version.parse().ok());
+        if needed.is_some_and(|needed: i64| needed <= self.known_version()) {
+            return Ok(());
+        }
+        self.refuse_newer_schema().await
     }
 
     /// Lets no other process write until the transaction ends; on SQLite that is always so.
@@ -221,8 +234,17 @@ impl Tx {
         Ok(())
     }
 
-    /// The columns of a table, on PostgreSQL, whose types are more precise.
-    async fn find_columns(&mut self, table: &str) -> Result<Vec<Column>> {
+    /// The names of the columns of a table, on SQLite.
+    async fn find_column_names(&mut self, table: &str) -> Result<Vec<String>> {
+        let Self::Sqlite(tx) = self else {
+            return Ok(Vec::new());
+        };
+        let names = sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(table);
+        Ok(names.fetch_all(&mut **tx).await?)
+    }
+
+    /// Those columns of a table, on PostgreSQL, whose types are more precise.
+    async fn find_columns(&mut self, table: &str, names: &[String]) -> Result<Vec<Column>> {
         let Self::Postgres(tx) = self else {
             return Ok(Vec::new());
         };
@@ -234,6 +256,7 @@ impl Tx {
         .fetch_all(&mut **tx)
         .await?;
         rows.into_iter()
+            .filter(|(name, _)| names.contains(name))
             .map(|(name, data_type)| {
                 let kind = Kind::from_postgres(&data_type)?;
                 Ok(Column { name, kind })
@@ -314,9 +337,16 @@ pub(super) async fn copy_tables(
     from.lift_time_limit().await?;
     to.lift_time_limit().await?;
     for table in TABLES {
+        // A newer lapsed may have added columns to the original.
         let columns = match from {
-            Tx::Postgres(_) => from.find_columns(table).await?,
-            Tx::Sqlite(_) => to.find_columns(table).await?,
+            Tx::Postgres(_) => {
+                let names = to.find_column_names(table).await?;
+                from.find_columns(table, &names).await?
+            }
+            Tx::Sqlite(_) => {
+                let names = from.find_column_names(table).await?;
+                to.find_columns(table, &names).await?
+            }
         };
         let copy = async |rows: &[Vec<Value>]| {
             to.insert_rows(table, &columns, rows).await?;

@@ -110,6 +110,7 @@ impl Tx {
     /// Cancels what is unsent to the person, deletes what directories and mail servers reported about them, and
     /// replaces their address everywhere else.
     pub async fn erase_person(&mut self, person: &Address, pseudonym: &str) -> Result<Erased> {
+        self.refuse_newer_schema().await?;
         let key = person.key();
         let reason = "the recipient was erased";
         let cancelled = on!(self, c: Db => sqlx::query(concat!(

@@ -52,11 +52,17 @@ impl Store {
             let scheme = url.split(':').next().unwrap_or_default();
             return Err(Error::Url(scheme.to_owned()));
         };
-        if !matches!(access, Access::AsIs | Access::Move | Access::Scratch)
-            && let Err(moved) = store.check_moved().await
-        {
+        if matches!(access, Access::AsIs | Access::Move | Access::Scratch) {
+            return Ok((store, versions));
+        }
+        let usable = if versions.is_newer() {
+            async { store.begin_read().await?.check_usable().await }.await
+        } else {
+            store.check_usable().await
+        };
+        if let Err(error) = usable {
             store.close().await;
-            return Err(moved);
+            return Err(error);
         }
         Ok((store, versions))
     }

@@ -133,6 +133,7 @@ impl Tx {
 
     /// Deletes what is known about a source itself; its tokens are removed before.
     pub async fn delete_source(&mut self, name: &str) -> Result<()> {
+        self.refuse_newer_schema().await?;
         for sql in [
             "DELETE FROM source WHERE name = $1",
             "DELETE FROM source_admin WHERE source = $1",
@@ -146,6 +147,7 @@ impl Tx {
 
     /// Gives a source a new name, which must be free. Its old name is reserved until it is deleted.
     pub async fn rename_source(&mut self, old: &str, new: &str) -> Result<()> {
+        self.refuse_newer_schema().await?;
         // A row that only reserved the new name.
         on!(self, c: Db => sqlx::query("DELETE FROM source WHERE name = $1 AND renamed_to IS NOT NULL")
             .bind(new).execute(c).await.map(drop))?;

@@ -2,7 +2,7 @@
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 
-use super::{Error, Result};
+use super::{Error, Result, Tx, on};
 
 pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -32,14 +32,27 @@ impl Access {
     }
 }
 
+/// Setting: the oldest schema version whose program may use the store. Migrations set it.
+pub(super) const SCHEMA_MIN: &str = "schema_min";
+
 /// Schema versions of a store; 0 means no schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
     pub before: i64,
     pub now: i64,
+    /// The one of this program.
+    pub known: i64,
 }
 
-/// Checks that `access` allows using the store. Returns its schema version before and after opening.
+impl Versions {
+    /// A newer lapsed has upgraded the schema.
+    pub fn is_newer(&self) -> bool {
+        self.now > self.known
+    }
+}
+
+/// Checks that `access` allows using the store. Returns its schema version before and after opening. Whether this
+/// program may use a newer one is for [`Tx::check_usable`](super::Tx::check_usable).
 pub(super) async fn check_versions<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
@@ -55,20 +68,20 @@ pub(super) async fn check_versions<C: Migrate>(
         .iter()
         .map(|migration| migration.version)
         .fold(0, i64::max);
-    let known = migrator
-        .iter()
-        .map(|migration| migration.version)
-        .fold(0, i64::max);
+    let known = latest_version(migrator);
+    let versions = |now| Versions {
+        before: found,
+        now,
+        known,
+    };
     if access == Access::AsIs {
-        return Ok(Versions {
-            before: found,
-            now: found,
-        });
+        return Ok(versions(found));
     }
     if found == 0 && !access.creates() {
         return Err(Error::Missing(location));
     }
-    if found > known {
+    // The copy would lack what this program does not know.
+    if found > known && access == Access::Move {
         return Err(Error::Newer { found, known });
     }
     let checksums_match = applied.iter().all(|applied| {
@@ -81,10 +94,33 @@ pub(super) async fn check_versions<C: Migrate>(
     if found < known && access == Access::ReadOnly {
         return Err(Error::Older);
     }
-    Ok(Versions {
-        before: found,
-        now: known,
-    })
+    Ok(versions(found.max(known)))
+}
+
+impl Tx {
+    /// The schema version that this program knows.
+    pub(super) fn known_version(&self) -> i64 {
+        match self {
+            Self::Sqlite(_) => latest_version(&SQLITE_MIGRATIONS),
+            Self::Postgres(_) => latest_version(&POSTGRES_MIGRATIONS),
+        }
+    }
+
+    /// Fails if there may be tables and columns that this program does not know.
+    pub(super) async fn refuse_newer_schema(&mut self) -> Result<()> {
+        let found: i64 = on!(self, c: Db => sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations")
+            .fetch_one(c).await)?;
+        let known = self.known_version();
+        if found > known {
+            return Err(Error::Newer { found, known });
+        }
+        Ok(())
+    }
+}
+
+fn latest_version(migrator: &Migrator) -> i64 {
+    let versions = migrator.iter().map(|migration| migration.version);
+    versions.fold(0, i64::max)
 }
 
 pub(super) async fn migrate<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::daemon::Daemon;
 use crate::mailserver::MailServer;
 use crate::postgres;
 use crate::waiting::wait_until;
-use crate::world::{Db, World, in_days};
+use crate::world::{Db, World, in_days, mails_in};
 
 fn import_due_tokens(world: &World, issuers: usize) {
     let day = in_days(5);
@@ -87,6 +87,49 @@ fn a_daemon_takes_over_the_mails_of_one_that_died() {
     assert!(
         summary["duplicates_total"].as_u64().unwrap() <= 4,
         "{summary:#}"
+    );
+}
+
+#[test]
+fn a_daemon_goes_on_while_a_newer_replica_migrates_and_ends_when_it_must() {
+    let mut world = World::new(Db::Postgres);
+    // Twenty times as fast.
+    world
+        .set("delivery.lease", "\"5m\"")
+        .set("notify.admins", "[]")
+        .at("2026-11-24 00:00:30 x20");
+    world.import(&["first,first,ada@example.org,2026-12-01"]);
+    let mut daemon = Daemon::start(&world, "daemon");
+    let is_written = |count: usize| {
+        wait_until("the mail is written", || {
+            (mails_in(&world.path("outbox")).len() == count).then_some(())
+        });
+    };
+    is_written(1);
+    let url = world.store_url();
+    let tables = "mail notice token plan source finding identity directory run lease meta audit";
+    for table in tables.split(' ') {
+        postgres::query(&url, &format!("ALTER TABLE {table} ADD COLUMN added TEXT"));
+    }
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9999, 'of the future', TRUE, '', 0)";
+    postgres::query(
+        &url,
+        &format!("INSERT INTO meta (key, value) VALUES ('schema_min', '1'); {newer}"),
+    );
+    world.run(&["migrate"]).exits(0).says("may still use");
+    world.run(&["check"]).exits(0).says("of a newer lapsed");
+    world.import(&["second,second,ben@example.org,2026-12-01"]);
+    is_written(2);
+    postgres::query(
+        &url,
+        "UPDATE meta SET value = '9999' WHERE key = 'schema_min'",
+    );
+    let status = daemon.wait();
+    assert_eq!(status.code(), Some(78), "{}", daemon.log());
+    assert_contains!(
+        daemon.log(),
+        "it was used by a newer lapsed; run that version"
     );
 }
 

@@ -280,13 +280,7 @@ async fn a_store_of_a_newer_version_is_refused(
     let (store, fresh) = db.store().await;
     store.close().await;
     let known = *versions(db).last().unwrap();
-    let checksum = if db == Db::Sqlite { "x'00'" } else { "'\\x00'" };
-    let newer = format!(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-         VALUES ({}, 'later', TRUE, {checksum}, 0)",
-        known + 7
-    );
-    fresh.execute(&newer).await.unwrap();
+    add_migration(&fresh, known + 7).await;
     let error = Store::open(&fresh.url, access).await.unwrap_err();
     assert!(matches!(error, Error::Newer { .. }), "{error:?}");
     assert!(!error.is_transient());
@@ -298,6 +292,156 @@ async fn a_store_of_a_newer_version_is_refused(
             known + 7
         )
     );
+}
+
+/// As if a newer version of lapsed had run a migration of its own.
+async fn add_migration(fresh: &Fresh, version: i64) {
+    let checksum = match fresh.db {
+        Sqlite => "x'00'",
+        Postgres => "'\\x00'",
+    };
+    let newer = format!(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES ({version}, 'later', TRUE, {checksum}, 0)"
+    );
+    fresh.execute(&newer).await.unwrap();
+}
+
+async fn set_schema_min(fresh: &Fresh, version: i64) {
+    let sql = format!(
+        "DELETE FROM meta WHERE key = 'schema_min'; INSERT INTO meta (key, value) VALUES ('schema_min', '{version}')"
+    );
+    fresh.execute(&sql).await.unwrap();
+}
+
+/// A newer version adds columns and a table, and lets this one go on.
+async fn expand(fresh: &Fresh) -> i64 {
+    let known = *versions(fresh.db).last().unwrap();
+    let number = if fresh.db == Sqlite {
+        "INTEGER"
+    } else {
+        "SMALLINT"
+    };
+    for table in TABLES {
+        let sql = format!(
+            "ALTER TABLE {table} ADD COLUMN added_text TEXT;
+             ALTER TABLE {table} ADD COLUMN added_number {number} NOT NULL DEFAULT 0"
+        );
+        fresh.execute(&sql).await.unwrap();
+    }
+    let added =
+        "CREATE TABLE added (id INTEGER NOT NULL PRIMARY KEY); INSERT INTO added VALUES (1)";
+    fresh.execute(added).await.unwrap();
+    add_migration(fresh, known + 1).await;
+    set_schema_min(fresh, known).await;
+    known + 1
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_newer_store_is_used_if_it_allows_that(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[values(Access::Create, Access::Migrate, Access::ReadOnly)] access: Access,
+) {
+    let fresh = db.empty();
+    for version in versions(db) {
+        fresh.migrate_to(version).await;
+        fresh.execute(&sample(db, version)).await.unwrap();
+    }
+    let newer = expand(&fresh).await;
+    let (store, versions) = Store::open_versioned(&fresh.url, access).await.unwrap();
+    assert_eq!((versions.before, versions.now), (newer, newer));
+    assert!(versions.is_newer());
+    assert!(
+        !store
+            .begin_read()
+            .await
+            .unwrap()
+            .list_sources()
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    let copy = store.copy_to_scratch(scratch.path()).await.unwrap();
+    copy.close().await;
+    let copy = Fresh::in_file(&scratch.path().join("scratch.db"));
+    for table in TABLES
+        .into_iter()
+        .filter(|table| !["lease", "meta"].contains(table))
+    {
+        let sql = format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}");
+        assert_eq!(copy.texts(&sql).await, fresh.texts(&sql).await, "{table}");
+    }
+    store.close().await;
+    let applied = "SELECT CAST(MAX(version) AS TEXT) FROM _sqlx_migrations";
+    assert_eq!(
+        fresh.texts(applied).await,
+        [newer.to_string()],
+        "it was not migrated"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_running_program_notices_that_it_may_no_longer_use_the_store(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    store.check_usable().await.unwrap();
+    let newer = expand(&fresh).await;
+    store.check_usable().await.unwrap();
+    set_schema_min(&fresh, newer).await;
+    let error = store.check_usable().await.unwrap_err();
+    assert!(matches!(error, Error::Newer { .. }), "{error:?}");
+    let mut tx = store.begin_read().await.unwrap();
+    assert!(matches!(tx.check_usable().await, Err(Error::Newer { .. })));
+    drop(tx);
+    store.close().await;
+    for access in [Access::Create, Access::ReadOnly] {
+        let error = Store::open(&fresh.url, access).await.unwrap_err();
+        assert!(matches!(error, Error::Newer { .. }), "{error:?}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_must_know_every_table_is_refused_on_a_newer_store(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    expand(&fresh).await;
+    let error = Store::open(&fresh.url, Access::Move).await.unwrap_err();
+    assert!(matches!(error, Error::Newer { .. }), "{error:?}");
+    let mut tx = store.begin().await.unwrap();
+    let person = "ada@example.org".parse().unwrap();
+    let refusals = [
+        tx.erase_person(&person, "erased").await.map(drop),
+        tx.rename_source("old", "new").await,
+        tx.delete_source("old").await,
+    ];
+    for refused in refusals {
+        assert!(matches!(refused, Err(Error::Newer { .. })), "{refused:?}");
+    }
+    drop(tx);
+    store.close().await;
+}
+
+/// Without it, programs of the version before would stop at the first migration, or go on after one that they cannot
+/// work with.
+#[test]
+fn every_migration_after_the_first_sets_schema_min() {
+    for db in [Sqlite, Postgres] {
+        for migration in migrations(db).iter().skip(1) {
+            let sql = migration.sql.as_str();
+            assert!(
+                sql.contains("'schema_min'"),
+                "{} on {}",
+                migration.version,
+                db.name()
+            );
+        }
+    }
 }
 
 #[rstest]
@@ -452,8 +596,8 @@ async fn a_moved_store_has_every_row(#[values(Sqlite, Postgres)] db: Db) {
         assert_eq!(target.texts(&sql).await, [expected.to_string()], "{table}");
     }
     assert_eq!(rows, expected_rows);
-    to.check_moved().await.unwrap();
-    assert!(matches!(store.check_moved().await, Err(Error::Moved(_))));
+    to.check_usable().await.unwrap();
+    assert!(matches!(store.check_usable().await, Err(Error::Moved(_))));
     store.close().await;
     to.close().await;
 }

@@ -77,8 +77,8 @@ impl Claimer {
         }
         tx.settle_claimed(&ids, now).await?;
         tx.count_generation().await?;
-        // Only now: on PostgreSQL the claim waits for a move that is under way.
-        tx.check_moved().await?;
+        // Only now: on PostgreSQL the claim waits for a move or a migration that is under way.
+        tx.check_usable().await?;
         tx.commit().await?;
         let mut claimed = Claimed {
             is_full: i64::try_from(mails.len()).is_ok_and(|count| count == limit),
