@@ -5,6 +5,7 @@ mod database;
 mod directories;
 mod error;
 mod field;
+mod fingerprint;
 mod layers;
 mod mail;
 mod reach;
@@ -45,6 +46,8 @@ use table::Table;
 pub struct Config {
     /// `None` if the environment alone configures lapsed.
     pub file: Option<PathBuf>,
+    /// The same for every replica, unless their secrets have not been read.
+    pub fingerprint: String,
     pub store: Store,
     pub policy: Policy,
     pub settings: Settings,
@@ -164,12 +167,17 @@ impl Config {
             base: folder(path),
             places,
             problems: RefCell::new(problems),
+            counted: RefCell::default(),
         };
         let config = Self::from_root(Table::root(&context, values), path);
+        let fingerprint = fingerprint::compute(&context.counted.into_inner());
         let mut problems = context.problems.into_inner();
         problems.sort_unstable();
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(config) if problems.is_empty() => Ok(Self {
+                fingerprint,
+                ..config
+            }),
             _ => Err(Error::Invalid(problems)),
         }
     }
@@ -200,6 +208,7 @@ impl Config {
         let identity = mail_identity?;
         Some(Self {
             file: file.map(Path::to_owned),
+            fingerprint: String::new(),
             store,
             policy,
             settings: Settings {

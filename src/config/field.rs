@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::error::{Place, Problem, for_display, hint};
+use super::fingerprint::{Counted, is_within};
 use super::layers::{Places, join_path};
 use crate::domain::Schedule;
 
@@ -42,11 +43,19 @@ pub(super) struct Context<'a> {
     pub base: PathBuf,
     pub places: Places,
     pub problems: RefCell<Vec<Problem>>,
+    /// What the fingerprint counts.
+    pub counted: RefCell<Counted>,
 }
 
 impl Context<'_> {
     pub fn report(&self, place: Place, message: String) {
         self.problems.borrow_mut().push(Problem { place, message });
+    }
+
+    /// Leaves the value with this path, and what is in it, out of the fingerprint.
+    pub fn uncount(&self, path: &str) {
+        let mut counted = self.counted.borrow_mut();
+        counted.retain(|inner, _| !is_within(inner, path));
     }
 
     /// Reports a problem of the value with this path.
@@ -74,13 +83,24 @@ impl Field<'_> {
             .ok()
     }
 
+    /// Sets what the fingerprint counts as this value.
+    pub fn count_as(&self, value: impl Display) {
+        self.context.uncount(&self.path);
+        let mut counted = self.context.counted.borrow_mut();
+        counted.insert(self.path.clone(), value.to_string());
+    }
+
     /// The text, trimmed. An empty text is an error.
     pub fn text(&self) -> Parsed<&str> {
         match &self.value.kind {
             ValueKind::String(text) if text.trim().is_empty() => {
                 Err("is empty; give it a value or leave the key out".into())
             }
-            ValueKind::String(text) => Ok(text.trim()),
+            ValueKind::String(text) => {
+                let text = text.trim();
+                self.count_as(text);
+                Ok(text)
+            }
             _ => Err(self.mismatch("a text in quotes")),
         }
     }
@@ -119,12 +139,14 @@ impl Field<'_> {
     }
 
     pub fn boolean(&self) -> Parsed<bool> {
-        match &self.value.kind {
-            ValueKind::Boolean(flag) => Ok(*flag),
-            ValueKind::String(text) if text == "true" && self.is_from_environment() => Ok(true),
-            ValueKind::String(text) if text == "false" && self.is_from_environment() => Ok(false),
-            _ => Err(self.mismatch("true or false")),
-        }
+        let flag = match &self.value.kind {
+            ValueKind::Boolean(flag) => *flag,
+            ValueKind::String(text) if text == "true" && self.is_from_environment() => true,
+            ValueKind::String(text) if text == "false" && self.is_from_environment() => false,
+            _ => return Err(self.mismatch("true or false")),
+        };
+        self.count_as(flag);
+        Ok(flag)
     }
 
     pub fn integer<T: TryFrom<u64>>(&self, limits: &RangeInclusive<u64>) -> Parsed<T> {
@@ -136,6 +158,7 @@ impl Field<'_> {
         let (min, max) = limits.clone().into_inner();
         number
             .filter(|number| limits.contains(number))
+            .inspect(|number| self.count_as(number))
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
     }
@@ -151,6 +174,7 @@ impl Field<'_> {
         let (min, max) = limits.clone().into_inner();
         number
             .filter(|number| limits.contains(number))
+            .inspect(|number| self.count_as(number))
             .ok_or_else(|| format!("must be a number from {min} to {max}"))
     }
 
@@ -167,6 +191,7 @@ impl Field<'_> {
                 let text = for_display(text);
                 format!("{text:?} is not a duration; write it as 30s, 5m, 12h or 7d")
             })?;
+        self.count_as(span);
         if !limits.contains(&span) {
             let [min, max] = [limits.start(), limits.end()].map(format_limit);
             return Err(format!(
@@ -186,6 +211,7 @@ impl Field<'_> {
         if text.contains('\0') {
             return Err("a path cannot contain a NUL character".into());
         }
+        self.count_as("a file");
         Ok(self.base().join(text))
     }
 
@@ -205,6 +231,7 @@ impl Field<'_> {
         if has_user || url.query().is_some() || url.fragment().is_some() {
             return Err(format!("must not contain a user, `?` or `#`; {form}"));
         }
+        self.count_as(&url);
         Ok(url)
     }
 

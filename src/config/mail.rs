@@ -177,13 +177,22 @@ fn parse_url(field: &Field) -> Parsed<ParsedUrl> {
         return Err(format!("has a password without a user; {URL_FORM}"));
     }
     let password = password.map(percent_decode).transpose()?;
-    Ok(ParsedUrl {
+    let server = ParsedUrl {
         host,
         port: url.port().unwrap_or(port),
         tls: parse_tls(&url, implicit)?,
         user: user.map(percent_decode).transpose()?,
         password: password.map(SecretString::from),
-    })
+    };
+    let ParsedUrl {
+        host,
+        port,
+        tls,
+        user,
+        ..
+    } = &server;
+    field.count_as(format!("{host}:{port} {tls:?} {user:?}"));
+    Ok(server)
 }
 
 fn parse_tls(url: &Url, implicit: bool) -> Parsed<Tls> {

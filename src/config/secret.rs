@@ -22,6 +22,12 @@ const EXPECTED: &str =
 impl Field<'_> {
     /// A secret: a text, or a table that says where it is.
     pub fn secret(&self) -> Parsed<SecretString> {
+        let secret = self.find_secret()?;
+        self.count_as("a secret");
+        Ok(secret)
+    }
+
+    fn find_secret(&self) -> Parsed<SecretString> {
         let table = match &self.value.kind {
             ValueKind::String(text) if text.is_empty() => return Err("is empty".into()),
             ValueKind::String(text) => return Ok(text.clone().into()),

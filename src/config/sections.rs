@@ -70,6 +70,7 @@ pub struct Log {
 const DEFAULT_URL: &str = "sqlite:///var/lib/lapsed/lapsed.db";
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: [(&str, Format); 2] = [("text", Format::Text), ("json", Format::Json)];
+const EVERY_MINUTE: &str = "* * * * *";
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 const DAY: TimeDelta = TimeDelta::days(1);
 const WEEK: TimeDelta = TimeDelta::days(7);
@@ -99,10 +100,12 @@ impl Heartbeat {
 
 /// When to sweep, and the time zone of every schedule.
 pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz, Monitoring) {
-    let timezone = table.with_default("timezone", Tz::UTC, zone);
-    let sweep = table
-        .optional("sweep", |field| field.schedule(timezone))
-        .or_else(|| Schedule::new("* * * * *", timezone).ok());
+    let timezone = table.or_default("timezone", Tz::UTC, zone);
+    let sweep = table.or_default(
+        "sweep",
+        Schedule::new(EVERY_MINUTE, timezone).ok(),
+        |field| field.schedule(timezone).map(Some),
+    );
     let monitoring = Monitoring {
         heartbeat: heartbeat(table.section("heartbeat")),
         textfile: table.optional("textfile", textfile),
@@ -293,7 +296,7 @@ pub(super) fn rules(mut table: Table) -> (Rules, Option<RevocationPolicy>) {
             TimeDelta::days(3),
             TimeDelta::hours(1)..=YEAR,
         ),
-        max_per_day: table.with_default("max_revocations_per_day", 10, |field| {
+        max_per_day: table.or_default("max_revocations_per_day", 10, |field| {
             field.integer(&(1..=10_000)).map_err(|error| {
                 format!("{error}; to revoke none, set policy.sso_revoked = \"flag\"")
             })
@@ -336,15 +339,22 @@ fn with_lower_keys<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>
 
 /// The steps, longest first, without duplicates.
 fn steps(table: &mut Table) -> Vec<Step> {
-    let mut steps = table
-        .list("steps", Field::parse)
-        .unwrap_or_else(|| vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)]);
+    let default = vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)];
+    let given = table.list("steps", |field| {
+        let step: Step = field.parse()?;
+        field.count_as(step);
+        Ok(step)
+    });
+    let mut steps = given.unwrap_or_else(|| default.clone());
     if steps.is_empty() {
         let why = "needs at least one entry, such as steps = [\"7d\", \"1d\"]";
         table.refuse("steps", why);
     }
     steps.sort_unstable_by(|one, two| two.cmp(one));
     steps.dedup();
+    if steps == default {
+        table.uncount("steps");
+    }
     steps
 }
 

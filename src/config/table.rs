@@ -108,14 +108,33 @@ impl<'c> Table<'c> {
         self.optional(key, parse).unwrap_or(default)
     }
 
+    /// The same; the fingerprint does not count a value that equals the default.
+    pub fn or_default<T: PartialEq>(
+        &mut self,
+        key: Key,
+        default: T,
+        parse: impl Fn(&Field<'c>) -> Parsed<T>,
+    ) -> T {
+        let value = self.optional(key, parse);
+        if value.as_ref() == Some(&default) {
+            self.uncount(key);
+        }
+        value.unwrap_or(default)
+    }
+
+    /// Leaves a value out of the fingerprint.
+    pub fn uncount(&self, key: &str) {
+        self.context.uncount(&join_path(&self.path, key));
+    }
+
     /// The text `off` means `None`.
-    pub fn unless_off<T>(
+    pub fn unless_off<T: PartialEq>(
         &mut self,
         key: Key,
         default: Option<T>,
         parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> Option<T> {
-        self.with_default(key, default, |field| match field.text() {
+        self.or_default(key, default, |field| match field.text() {
             Ok("off") => Ok(None),
             _ => parse(field).map(Some),
         })
@@ -134,18 +153,18 @@ impl<'c> Table<'c> {
     }
 
     pub fn boolean(&mut self, key: Key, default: bool) -> bool {
-        self.with_default(key, default, Field::boolean)
+        self.or_default(key, default, Field::boolean)
     }
 
     pub fn integer<T>(&mut self, key: Key, default: T, limits: RangeInclusive<u64>) -> T
     where
-        T: TryFrom<u64>,
+        T: TryFrom<u64> + PartialEq,
     {
-        self.with_default(key, default, |field| field.integer(&limits))
+        self.or_default(key, default, |field| field.integer(&limits))
     }
 
     pub fn number(&mut self, key: Key, default: f64, limits: RangeInclusive<f64>) -> f64 {
-        self.with_default(key, default, |field| field.number(&limits))
+        self.or_default(key, default, |field| field.number(&limits))
     }
 
     pub fn duration(
@@ -154,19 +173,19 @@ impl<'c> Table<'c> {
         default: TimeDelta,
         limits: RangeInclusive<TimeDelta>,
     ) -> TimeDelta {
-        self.with_default(key, default, |field| field.duration(&limits))
+        self.or_default(key, default, |field| field.duration(&limits))
     }
 
     /// A time limit. With a longer one than an hour, what waits for it would hang.
     pub fn timeout(&mut self, key: Key, default: Duration) -> Duration {
-        self.with_default(key, default, |field| {
+        self.or_default(key, default, |field| {
             let timeout = field.duration(&(TimeDelta::seconds(1)..=TimeDelta::hours(1)))?;
             timeout.to_std().map_err(|error| error.to_string())
         })
     }
 
-    pub fn choice<T: Copy>(&mut self, key: Key, choices: &[(Key, T)], default: T) -> T {
-        self.with_default(key, default, |field| field.choice(choices))
+    pub fn choice<T: Copy + PartialEq>(&mut self, key: Key, choices: &[(Key, T)], default: T) -> T {
+        self.or_default(key, default, |field| field.choice(choices))
     }
 
     /// `example` is a valid text for this key.

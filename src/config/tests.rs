@@ -1,6 +1,7 @@
 //! What operators write, and the values or messages they get.
 
 mod example;
+mod fingerprint;
 mod ldap;
 mod messages;
 mod mutations;
