@@ -24,6 +24,7 @@ mod monitoring;
 mod notice;
 mod output;
 mod query;
+mod replica;
 mod report;
 mod run;
 mod setup;
@@ -136,6 +137,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Directory(command) => directory::directory(context, command).await,
         Command::Source(command) => Box::pin(source::source(context, command)).await,
         Command::Audit(command) => audit::audit(context, command).await,
+        Command::Replica(command) => replica::replica(context, command).await,
         Command::Forecast(args) => forecast::forecast(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::Check(args) => check::check(context, &args).await,

@@ -8,6 +8,7 @@ mod ghost;
 mod identity;
 mod notice;
 mod policy;
+mod replica;
 pub mod revocation;
 mod schedule;
 mod step;
@@ -29,6 +30,7 @@ pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipien
 #[cfg(test)]
 pub use policy::ForecastWarning;
 pub use policy::{AccountAdmins, Policy, StepOutlook, StepState, forecast_notices, plan};
+pub use replica::Replica;
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;
 pub use step::Step;

@@ -38,6 +38,7 @@ pub use respond::RevocationPreview;
 #[cfg(feature = "test-support")]
 pub use revoke::Revocation;
 pub use revoke::RevocationOrder;
+pub(crate) use sweep::SWEEP_LEASE;
 pub use sweep::{Engine, LastPurge};
 pub use sync::{Change, Difference};
 pub use upstream::{

@@ -15,6 +15,7 @@ mod open;
 mod people;
 mod plans;
 mod removal;
+mod replicas;
 mod revocations;
 mod runs;
 mod schema;

@@ -264,9 +264,24 @@ CREATE TABLE run (
 CREATE INDEX run_started ON run (started_at);
 
 CREATE TABLE lease (
-    name   TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    holder UUID NOT NULL,
-    until  TIMESTAMPTZ NOT NULL
+    name    TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    -- Also after it gave the lease back.
+    holder  UUID NOT NULL,
+    until   TIMESTAMPTZ NOT NULL,
+    -- How often another process took it.
+    changes BIGINT NOT NULL DEFAULT 0
+);
+
+-- The daemons that use this store; `id` is what a lease has as its holder.
+CREATE TABLE replica (
+    id            UUID NOT NULL PRIMARY KEY,
+    host          TEXT NOT NULL,
+    version       TEXT NOT NULL,
+    -- The fingerprint of its configuration.
+    configuration TEXT NOT NULL,
+    started_at    TIMESTAMPTZ NOT NULL,
+    -- By its own clock.
+    seen_at       TIMESTAMPTZ NOT NULL
 );
 
 -- Append-only audit trail: who did what, when and why.

@@ -265,9 +265,24 @@ CREATE TABLE run (
 CREATE INDEX run_started ON run (started_at);
 
 CREATE TABLE lease (
-    name   TEXT NOT NULL PRIMARY KEY,
-    holder BLOB NOT NULL,
-    until  TEXT NOT NULL
+    name    TEXT NOT NULL PRIMARY KEY,
+    -- Also after it gave the lease back.
+    holder  BLOB NOT NULL,
+    until   TEXT NOT NULL,
+    -- How often another process took it.
+    changes INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- The daemons that use this store; `id` is what a lease has as its holder.
+CREATE TABLE replica (
+    id            BLOB NOT NULL PRIMARY KEY,
+    host          TEXT NOT NULL,
+    version       TEXT NOT NULL,
+    -- The fingerprint of its configuration.
+    configuration TEXT NOT NULL,
+    started_at    TEXT NOT NULL,
+    -- By its own clock.
+    seen_at       TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Append-only audit trail: who did what, when and why.

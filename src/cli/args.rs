@@ -24,7 +24,7 @@ pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, Notic
 pub use nouns::{
     Acknowledge, AuditCommand, AuditList, FindingCommand, FindingList, Forecast, Format,
     IdentityCommand, IdentityCoverage, IdentityErase, IdentityList, IdentityRebind, ListOptions,
-    TokenCommand, TokenList, TokenRemove, TokenRevoke, TokenShow,
+    ReplicaCommand, TokenCommand, TokenList, TokenRemove, TokenRevoke, TokenShow,
 };
 pub use upstreams::{DirectoryCommand, SourceCommand, SourceForget, SourceRename, UpstreamSync};
 pub use values::{Input, parse_token_ref};
@@ -46,6 +46,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "forecast",
             "explain",
             "audit",
+            "replica",
         ],
     ),
     ("Mail", &["preview", "send-test"]),

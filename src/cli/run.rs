@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure, Result};
 use super::health::Health;
 use super::monitoring::show_sweep;
+use super::replica::Presence;
 use super::setup::{self, Mode};
 use super::{Context, report};
 use crate::config::{Config, Monitoring};
@@ -38,6 +39,9 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
         let reload = || reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log));
         let stop_timeout = config.stop_timeout;
         let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
+        let presence = Presence::new(&engine, config.fingerprint.clone());
+        let tasks = lifecycle.tasks();
+        tasks.spawn("presence", presence.run(lifecycle.stopping()));
         start_tasks(
             &lifecycle,
             engine,

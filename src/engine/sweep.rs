@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ use super::sync::SyncSources;
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource};
 
 /// The lease that lets only one process at a time sync, judge and plan.
-const SWEEP_LEASE: &str = "sweep";
+pub(crate) const SWEEP_LEASE: &str = "sweep";
 
 /// Searching for old rows costs reads; once an hour is enough.
 const PURGE_INTERVAL_SECONDS: i64 = 3600;
@@ -484,7 +484,9 @@ impl Engine {
         let ended_before = shift(now, -keep.gone_tokens);
         let mut tx = self.store.begin().await?;
         let tokens = tx.purge_ended_tokens(ended_before, PAGE_SIZE).await?;
-        let deleted = tokens + tx.purge(&cutoffs, PAGE_SIZE).await?;
+        let (day_ago, in_a_day) = (TimeDelta::days(-1), TimeDelta::days(1));
+        let replicas = tx.purge_replicas(shift(now, day_ago), shift(now, in_a_day));
+        let deleted = replicas.await? + tokens + tx.purge(&cutoffs, PAGE_SIZE).await?;
         tx.commit().await?;
         report.purged += deleted;
         if deleted < PAGE_SIZE.unsigned_abs() {

@@ -12,7 +12,7 @@ use super::schema::SCHEMA_MIN;
 use super::{Access, Error, Result, Store, Tx, on};
 
 /// Every table of the schema.
-pub const TABLES: [&str; 14] = [
+pub const TABLES: [&str; 15] = [
     "meta",
     "source",
     "source_admin",
@@ -26,6 +26,7 @@ pub const TABLES: [&str; 14] = [
     "finding",
     "run",
     "lease",
+    "replica",
     "audit",
 ];
 
@@ -156,6 +157,7 @@ impl Store {
         to_tx.lock_tables().await?;
         copy_tables(&mut from_tx, &mut to_tx, on_rows).await?;
         to_tx.delete_leases().await?;
+        to_tx.delete_replicas().await?;
         to_tx.clear_setting(MOVED_TO).await?;
         to_tx.commit().await?;
         from_tx.set_setting(MOVED_TO, &to.place()).await?;
@@ -219,6 +221,10 @@ impl Tx {
 
     async fn delete_leases(&mut self) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM lease").execute(c).await.map(drop))
+    }
+
+    async fn delete_replicas(&mut self) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM replica").execute(c).await.map(drop))
     }
 
     /// Allows statements that take as long as a large table does.

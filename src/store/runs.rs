@@ -44,16 +44,30 @@ impl Tx {
     ) -> Result<bool> {
         let taken = on!(self, c: Db => sqlx::query(
             "INSERT INTO lease (name, holder, until) VALUES ($1, $2, $3)
-             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+                 changes = lease.changes + CASE WHEN lease.holder = excluded.holder THEN 0 ELSE 1 END
              WHERE lease.holder = excluded.holder OR lease.until <= $4 OR lease.until > $5")
             .bind(name).bind(holder.id).bind(holder.until).bind(now).bind(max_until)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(taken > 0)
     }
 
+    /// Gives a lease back. Its row keeps the last holder.
     pub async fn release_lease(&mut self, name: &str, holder: Uuid) -> Result<()> {
-        on!(self, c: Db => sqlx::query("DELETE FROM lease WHERE name = $1 AND holder = $2")
-            .bind(name).bind(holder).execute(c).await.map(drop))
+        on!(self, c: Db => sqlx::query("UPDATE lease SET until = $3 WHERE name = $1 AND holder = $2")
+            .bind(name).bind(holder).bind(DateTime::UNIX_EPOCH).execute(c).await.map(drop))
+    }
+
+    /// Whether a lease still belongs to this holder. On PostgreSQL no other process can take it until the transaction
+    /// ends; on SQLite no other writes meanwhile.
+    pub async fn lock_lease(&mut self, name: &str, holder: Uuid) -> Result<bool> {
+        let sql = self.by_database(
+            "SELECT name FROM lease WHERE name = $1 AND holder = $2 AND until > $3",
+            "SELECT name FROM lease WHERE name = $1 AND holder = $2 AND until > $3 FOR SHARE",
+        );
+        let held: Option<String> = on!(self, c: Db => sqlx::query_scalar(sql)
+            .bind(name).bind(holder).bind(DateTime::UNIX_EPOCH).fetch_optional(c).await)?;
+        Ok(held.is_some())
     }
 
     pub async fn find_setting(&mut self, key: &str) -> Result<Option<String>> {

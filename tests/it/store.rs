@@ -9,6 +9,7 @@ mod opening;
 mod people;
 mod planning;
 mod removal;
+mod replicas;
 mod revocations;
 mod runs;
 mod tokens;

@@ -12,7 +12,9 @@ use clap_complete::Shell;
 use secrecy::SecretString;
 
 use super::notices::{AddressCommand, NoticeCommand};
-use super::nouns::{AuditCommand, FindingCommand, Forecast, IdentityCommand, TokenCommand};
+use super::nouns::{
+    AuditCommand, FindingCommand, Forecast, IdentityCommand, ReplicaCommand, TokenCommand,
+};
 use super::upstreams::{DirectoryCommand, SourceCommand};
 use super::values::{Input, TEMPLATES, parse_token_text};
 use crate::domain::{Address, LOCAL_SOURCE};
@@ -151,6 +153,15 @@ Examples:
   lapsed audit list --since 2026-11-01"
     )]
     Audit(AuditCommand),
+
+    /// List the daemons that use the store
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed replica list"
+    )]
+    Replica(ReplicaCommand),
 
     /// Show what will expire, and who will be notified when
     #[command(after_help = "\

@@ -356,6 +356,21 @@ pub struct AuditList {
     pub options: ListOptions,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum ReplicaCommand {
+    /// List the daemons that use the store
+    #[command(after_help = "\
+Examples:
+  lapsed replica list
+  lapsed replica list --format json
+
+Replicas with the same settings show the same configuration, a fingerprint.
+Secrets, paths, and what may differ between machines do not count.
+The leader sweeps, or was the last to sweep; all send mails.
+A replica is gone if it was not seen for 3 minutes.")]
+    List(ListOptions),
+}
+
 #[derive(Debug, Args)]
 pub struct Forecast {
     /// How many days ahead to look

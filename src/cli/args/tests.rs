@@ -115,6 +115,7 @@ fn root_help() {
       forecast     Show what will expire, and who will be notified when
       explain      Show why the notices of a token, or to a person, were or were not sent
       audit        List what operators did, and why
+      replica      List the daemons that use the store
 
     Mail:
       preview      Render the mails with sample data

@@ -5,12 +5,14 @@ use serde_json::Value;
 
 use super::*;
 use crate::cli::args::{
-    Command, DirectoryCommand, FindingCommand, IdentityCommand, NoticeCommand, TokenCommand,
+    Command, DirectoryCommand, FindingCommand, IdentityCommand, NoticeCommand, ReplicaCommand,
+    TokenCommand,
 };
 use crate::cli::forecast::Window;
 use crate::cli::identity::coverage;
-use crate::cli::{directory, finding, forecast, identity, notice, token as tokens};
-use crate::domain::{FindingKind, Identity, IdentityStatus, Reason, Severity, SyncState};
+use crate::cli::{directory, finding, forecast, identity, notice, replica, token as tokens};
+use crate::domain::{FindingKind, Identity, IdentityStatus, Reason, Replica, Severity, SyncState};
+use crate::engine::SWEEP_LEASE;
 use crate::store::{self, NewFinding};
 
 /// `hr`, `it`, and `new`, which was never synced.
@@ -609,5 +611,52 @@ async fn a_forecast_shows_a_planned_notice_once_at_its_next_attempt() {
             rows[1]["recipients"],
             serde_json::json!(["ada@example.org"])
         );
+    }
+}
+
+#[tokio::test]
+async fn replicas_are_listed_with_their_leader() {
+    for world in World::all().await {
+        let saved = |id, host: &str, seen_at| Replica {
+            id: Uuid::from_u128(id),
+            host: host.to_owned(),
+            version: "0.1.0".to_owned(),
+            configuration: "0123456789ab".to_owned(),
+            started_at: days(-2),
+            seen_at,
+        };
+        let mut tx = world.store.begin().await.unwrap();
+        let minutes = TimeDelta::minutes;
+        for replica in [
+            saved(1, "a", now() - minutes(3)),
+            saved(2, "b", now() - minutes(4)),
+            // Its clock is ahead.
+            saved(3, "c", now() + minutes(2)),
+        ] {
+            tx.save_replica(&replica).await.unwrap();
+        }
+        let lease = Holder {
+            id: Uuid::from_u128(3),
+            until: now() + minutes(1),
+        };
+        tx.take_lease(SWEEP_LEASE, lease, now(), days(1))
+            .await
+            .unwrap();
+        tx.release_lease(SWEEP_LEASE, lease.id).await.unwrap();
+        tx.commit().await.unwrap();
+        let rows = list_rows(async |printer| {
+            let Command::Replica(ReplicaCommand::List(options)) =
+                parse_command("lapsed replica list")
+            else {
+                panic!()
+            };
+            replica::list(&world.store, &options, now(), printer).await
+        })
+        .await;
+        assert_eq!(column(&rows, "host"), ["a", "b", "c"]);
+        assert_eq!(column(&rows, "state"), ["live", "gone", "live"]);
+        assert_eq!(column(&rows, "configuration")[0], "0123456789ab");
+        assert_eq!(rows[2]["leader"], true, "{rows:?}");
+        assert_eq!(rows[0]["leader"], false, "{rows:?}");
     }
 }

@@ -25,5 +25,7 @@ INSERT INTO run (id, started_at, ended_at, outcome, report)
 VALUES (x'01930000000000000000000000000010', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:02+00:00', 'ok', '{}');
 INSERT INTO lease (name, holder, until)
 VALUES ('sweep', x'0193000000000000000000000000000d', '2026-11-21T08:00:30+00:00');
+INSERT INTO replica (id, host, version, configuration, started_at, seen_at)
+VALUES (x'01930000000000000000000000000012', 'lapsed-0', '0.1.0', '0123456789ab', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00');
 INSERT INTO audit (id, at, actor, action, subject, reason)
 VALUES (x'01930000000000000000000000000011', '2026-11-21T08:00:00+00:00', 'root', 'release', 'plan', NULL);
