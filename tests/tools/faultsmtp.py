@@ -463,6 +463,7 @@ class Conn(asyncio.Protocol):
         if v == b"EHLO" and self.o.no_ehlo:
             return self.reply(502, b"5.5.1 EHLO not implemented")
         self.helo, self.esmtp = arg.decode("ascii", "replace"), v == b"EHLO"
+        self.st.log(ev="hello", conn=self.n, name=self.helo)
         self.reset()
         if v == b"HELO":
             return self.reply(250, self.o.hostname.encode(), at="ehlo")
