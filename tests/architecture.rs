@@ -3,6 +3,10 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/portable_sql.rs"]
+mod portable_sql;
+#[path = "architecture/words.rs"]
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -223,6 +227,84 @@ fn evidence_and_reasons_are_for_people_and_decide_nothing() {
     });
     let found: Vec<_> = found.collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The path below the root and the text of every file with SQL about what is ours.
+fn files_with_sql() -> Vec<(String, String)> {
+    let mut files = code();
+    for database in ["postgres", "sqlite"] {
+        let folder = root().join("migrations").join(database);
+        for entry in fs::read_dir(folder).expect("migrations") {
+            let path = entry.expect("a migration").path();
+            files.push((path.clone(), read(path)));
+        }
+    }
+    let inner = |path: &Path| {
+        path.strip_prefix(root())
+            .expect("a file below the root")
+            .display()
+            .to_string()
+    };
+    let files = files.iter().map(|(path, text)| (inner(path), text.clone()));
+    files
+        .filter(|(path, _)| path.starts_with("src/store") || path.starts_with("migrations/"))
+        .collect()
+}
+
+#[test]
+fn the_sql_of_the_store_is_portable() {
+    for (path, code, forbidden) in [
+        ("src/store/a.rs", r#"query("SELECT now()")"#, "now()"),
+        ("src/store/a.rs", "query(r#\"LISTEN \"wake\"\"#)", "LISTEN"),
+        (
+            "src/store/a.rs",
+            r#"query("SELECT pg_advisory_xact_lock($1)")"#,
+            "pg_advisory",
+        ),
+        ("src/store/a.rs", r#"query("SELECT a::jsonb")"#, "::jsonb"),
+        ("src/store/a.rs", r#"query("ANALYZE notice")"#, "ANALYZE"),
+        (
+            "migrations/postgres/9_a.sql",
+            "CREATE TEMP TABLE a (b INT);",
+            "TEMP",
+        ),
+        (
+            "migrations/postgres/9_a.sql",
+            "CREATE TABLE a (b TEXT COLLATE \"de_DE\");",
+            "COLLATE",
+        ),
+        (
+            "migrations/sqlite/9_a.sql",
+            "CREATE TABLE a (b TEXT COLLATE \"C\");",
+            "COLLATE",
+        ),
+    ] {
+        let found = portable_sql::find_forbidden(path, code, &mut Vec::new());
+        assert_eq!(found, [format!("{path}: {forbidden}")], "{code}");
+    }
+    for (path, code) in [
+        (
+            "src/store/a.rs",
+            "// now()\nlet template = \"TEMPLATE is listed, copied\";",
+        ),
+        (
+            "migrations/postgres/9_a.sql",
+            "CREATE TABLE a (b TEXT COLLATE \"C\"); -- COPY",
+        ),
+    ] {
+        let found = portable_sql::find_forbidden(path, code, &mut Vec::new());
+        assert!(found.is_empty(), "{code}: {found:?}");
+    }
+
+    let (files, mut used) = (files_with_sql(), Vec::new());
+    assert!(files.len() > 15, "only {} files found", files.len());
+    let found: Vec<String> = files
+        .iter()
+        .flat_map(|(path, text)| portable_sql::find_forbidden(path, text, &mut used))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+    let unused = portable_sql::unused_allowances(&used);
+    assert!(unused.is_empty(), "no longer in the code: {unused:?}");
 }
 
 #[test]

@@ -324,15 +324,16 @@ impl Tx {
     }
 
     /// Refreshes PostgreSQL's statistics if they count fewer than `added` notices. PostgreSQL updates them only
-    /// now and then, and plans full scans as long as they are those of an empty table.
+    /// now and then, and plans full scans as long as they are those of an empty table. An engine that keeps its
+    /// statistics elsewhere has NULL.
     pub async fn analyze_notices(&mut self, added: u64) -> Result<()> {
         if let Self::Postgres(tx) = self {
-            let counted: i64 = sqlx::query_scalar(
+            let counted: Option<i64> = sqlx::query_scalar(
                 "SELECT reltuples::bigint FROM pg_class WHERE oid = 'notice'::regclass",
             )
             .fetch_one(&mut **tx)
             .await?;
-            if u64::try_from(counted).unwrap_or(0) < added {
+            if counted.is_some_and(|counted| u64::try_from(counted).unwrap_or(0) < added) {
                 sqlx::query("ANALYZE notice").execute(&mut **tx).await?;
             }
         }

@@ -6,61 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The words of a file without comments and strings; `::` is one word, any other punctuation one character each.
-fn words(code: &str) -> Vec<&str> {
-    let mut words = Vec::new();
-    let mut rest = code.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-        let word = word.unwrap_or(rest.len());
-        let hashes = rest[word..].len() - rest[word..].trim_start_matches('#').len();
-        let end = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").expect("the end of a comment") + 2
-        } else if matches!(&rest[..word], "r" | "br") && rest[word + hashes..].starts_with('"') {
-            let start = word + hashes + 1;
-            let end = format!("\"{}", "#".repeat(hashes));
-            start + rest[start..].find(&end).expect("the end of a string") + end.len()
-        } else if first == '"' {
-            end_of_string(rest)
-        } else if first == '\'' {
-            end_of_quote(rest)
-        } else {
-            let end = match word {
-                0 if rest.starts_with("::") => 2,
-                0 => first.len_utf8(),
-                word => word,
-            };
-            words.push(&rest[..end]);
-            end
-        };
-        rest = rest[end..].trim_start();
-    }
-    words
-}
-
-/// Where a string ends that starts the text.
-fn end_of_string(text: &str) -> usize {
-    let mut is_escaped = true;
-    let end = text.find(|c| {
-        let is_end = c == '"' && !is_escaped;
-        is_escaped = c == '\\' && !is_escaped;
-        is_end
-    });
-    end.expect("the end of a string") + 1
-}
-
-/// Where a character or the mark of a lifetime ends that starts the text.
-fn end_of_quote(text: &str) -> usize {
-    let mut chars = text.char_indices().skip(1);
-    let (_, quoted) = chars.next().expect("a character");
-    match chars.next() {
-        Some(_) if quoted == '\\' => 3 + text[3..].find('\'').expect("the end of a character"),
-        Some((at, '\'')) => at + 1,
-        _ => 1,
-    }
-}
+use super::words::scan;
 
 /// A path that a `use` line brings into scope as `name`.
 struct Import<'a> {
@@ -81,7 +27,7 @@ struct File<'a> {
 
 impl<'a> File<'a> {
     fn parse(code: &'a str) -> Self {
-        let words = words(code);
+        let words = scan(code).0;
         let (mut file, mut depth, mut at) = (Self::default(), 0_usize, 0);
         while at < words.len() {
             let next = words.get(at + 1).copied().unwrap_or_default();
