@@ -1,5 +1,6 @@
 //! `lapsed check`: tests everything, changes nothing and sends no mail.
 
+mod advisory;
 mod outcome;
 mod user;
 
@@ -10,6 +11,7 @@ use chrono_tz::Tz;
 use nix::unistd::geteuid;
 use secrecy::ExposeSecret;
 
+use self::advisory::engine_warning;
 use self::outcome::{Outcome, print_outcome};
 use self::user::{become_user, find_user, is_private_to_service};
 use super::args::Check;
@@ -183,8 +185,8 @@ fn store_outcome(config: &Config, error: &store::Error) -> Outcome {
     Outcome::failed(Causes(error).to_string(), fix, exit)
 }
 
-/// Warns about held plans, sources whose last sync failed, directories that are held, failing or stale, and issuers
-/// with unknown access. Adds the upstreams that asked us to wait to `deferred`, and until when.
+/// Warns about faults of the database, held plans, sources whose last sync failed, directories that are held, failing
+/// or stale, and issuers with unknown access. Adds the upstreams that asked us to wait to `deferred`, and until when.
 async fn check_stored(
     store: &Store,
     config: &Config,
@@ -205,6 +207,11 @@ async fn check_stored(
             deferred.insert(name.to_owned(), format_when(until, now, config.policy.zone));
         }
     };
+    if let Some(version) = tx.load_engine_version().await?
+        && let Some(warning) = engine_warning(&version)
+    {
+        warn("store", warning);
+    }
     let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
     if held > 0 {
         let warning = format!("{held} mails are held; `lapsed release` sends or discards them");

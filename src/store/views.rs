@@ -253,6 +253,17 @@ impl Tx {
             .bind(now).bind(until).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)
     }
 
+    /// What PostgreSQL, or an engine with its protocol, says about itself.
+    pub async fn load_engine_version(&mut self) -> Result<Option<String>> {
+        match self {
+            Self::Postgres(tx) => {
+                let version = sqlx::query_scalar("SELECT version()");
+                Ok(version.fetch_one(&mut **tx).await.map(Some)?)
+            }
+            Self::Sqlite(_) => Ok(None),
+        }
+    }
+
     /// Counts everything for metrics. Reads all tokens, so it must not run often.
     pub async fn load_counts(&mut self, now: DateTime<Utc>) -> Result<Counts> {
         let tokens = on!(self, c: Db => sqlx::query_as(
