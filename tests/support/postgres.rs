@@ -18,9 +18,9 @@ impl Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let nth = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lapsed_test_{}_{nth}", std::process::id());
-        // Not in byte order, as on most servers.
-        let locale = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US'";
-        query(shared_url(), &format!("CREATE DATABASE {name} {locale}"));
+        let template = "TEMPLATE template0 ENCODING 'UTF8'";
+        let sql = format!("CREATE DATABASE {name} {template} {}", locale());
+        query(shared_url(), &sql);
         Self { name }
     }
 
@@ -36,6 +36,18 @@ impl Drop for Database {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         let _ = psql(shared_url(), &sql).status();
     }
+}
+
+/// Not in byte order, as on most servers. The server of `scripts/test-postgres-18` is built without ICU.
+fn locale() -> &'static str {
+    static LOCALE: OnceLock<&str> = OnceLock::new();
+    LOCALE.get_or_init(|| {
+        let sql = "SELECT 1 FROM pg_collation WHERE collname = 'en-US-x-icu'";
+        match query(shared_url(), sql).as_str() {
+            "" => "",
+            _ => "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'",
+        }
+    })
 }
 
 /// The first column of the first row.
