@@ -11,9 +11,11 @@ mod erase;
 mod findings;
 mod ghosts;
 mod judge;
+mod leased;
 mod merge;
 mod notices;
 mod plan;
+mod purge;
 mod removal;
 mod respond;
 mod retry;
@@ -31,15 +33,16 @@ pub use directories::{
 };
 pub use dry_run::DryRun;
 pub use erase::Erasure;
+pub(crate) use leased::SWEEP_LEASE;
 pub use merge::{ImportCounts, ImportMode, ImportTarget, import};
 pub(crate) use notices::DEAD_ADDRESS_TTL;
+pub use purge::LastPurge;
 pub use removal::OperatorNote;
 pub use respond::RevocationPreview;
 #[cfg(feature = "test-support")]
 pub use revoke::Revocation;
 pub use revoke::RevocationOrder;
-pub(crate) use sweep::SWEEP_LEASE;
-pub use sweep::{Engine, LastPurge};
+pub use sweep::Engine;
 pub use sync::{Change, Difference};
 pub use upstream::{
     Preview, SweepOptions, WatchedDirectory, WatchedSource, ensure_not_renamed, stale_directories,

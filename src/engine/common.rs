@@ -170,6 +170,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nothing can be written any more, whatever the work was about.
+    pub(super) fn ends_job(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::LeaseLost)
+    }
+
     /// Whether the store is unreachable and may come back.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
@@ -316,6 +321,9 @@ pub struct Report {
     pub store_down: bool,
     /// Another sweep was running, so only delivery was done.
     pub lease_held: bool,
+    /// Another sweep took over, so that this one has written nothing more.
+    #[serde(skip)]
+    pub lease_lost: bool,
     /// Failures of jobs; each ends its own job only.
     pub errors: Vec<String>,
     pub problems: Vec<String>,
@@ -353,6 +361,7 @@ impl Report {
         if let Some(job) = job {
             text = format!("{job}: {text}");
         }
+        self.lease_lost |= matches!(error, Error::LeaseLost);
         if error.is_transient() {
             self.store_down = true;
             self.waits.push(text);
@@ -370,20 +379,26 @@ impl Report {
         }
     }
 
-    /// Adds the second half of a sweep.
-    pub fn add(&mut self, other: &Self) {
-        self.mails_sent += other.mails_sent;
-        self.mails_deferred += other.mails_deferred;
-        self.mails_unknown += other.mails_unknown;
-        self.mails_failed += other.mails_failed;
-        self.notices_planned += other.notices_planned;
-        self.notices_failed += other.notices_failed;
-        self.relay_down |= other.relay_down;
-        self.store_down |= other.store_down;
-        self.errors.extend(other.errors.iter().cloned());
-        self.problems.extend(other.problems.iter().cloned());
-        self.waits.extend(other.waits.iter().cloned());
-        self.elapsed_ms += other.elapsed_ms;
+    /// Adds the report of a part of a sweep.
+    pub fn add(&mut self, part: Self) {
+        macro_rules! add {
+            ($($count:ident)+) => { $(self.$count += part.$count;)+ };
+        }
+        add!(
+            tokens_new tokens_changed tokens_gone rows_refused sources_deferred people_changed expired
+            expiries_reported unexpired findings_opened findings_resolved revoked revocations_waiting tokens_due
+            notices_planned mails_held mails_still_held mails_sent mails_deferred mails_unknown mails_failed
+            mails_waiting notices_failed purged elapsed_ms
+        );
+        self.relay_down |= part.relay_down;
+        self.store_down |= part.store_down;
+        self.lease_held |= part.lease_held;
+        self.lease_lost |= part.lease_lost;
+        self.errors.extend(part.errors);
+        self.problems.extend(part.problems);
+        self.waits.extend(part.waits);
+        self.next_attempt_at = self.next_attempt_at.or(part.next_attempt_at);
+        self.clock_went_back = self.clock_went_back.or(part.clock_went_back);
     }
 
     pub fn is_quiet(&self) -> bool {

@@ -14,10 +14,11 @@ use crate::domain::{
     Address, Cover, Coverage, DirectoryTerms, IdentityStatus, IssuerMode, Issuers, Policy, Reason,
 };
 use crate::sources::hex;
-use crate::store::{self, DirectoryRow, IdentityRow, Store, Tx};
+use crate::store::{self, DirectoryRow, IdentityRow, Tx};
 
 use super::common::{Error, Report, new_id};
 use super::findings;
+use super::leased::{LeasedStore, page};
 use super::notices::Alert;
 use super::upstream::{
     self, Answer, DIRECTORY, Preview, SweepOptions, SyncAttempt, WatchedDirectory, list_all,
@@ -46,7 +47,7 @@ pub enum UnbindOutcome {
 
 /// Syncs directories, previews their syncs, and changes what is stored of them.
 pub struct SyncDirectories<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
     pub(super) policy: &'a Policy,
     pub(super) issuers: &'a Issuers,
@@ -102,7 +103,9 @@ impl SyncDirectories<'_> {
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut row = answer.row;
-        let mut tx = self.store.begin().await?;
+        let mut page = self.store.begin().await?;
+        let tx = page.tx();
+        let mut counted = Report::default();
         let read_at = row.sync_state.last_good_sync_at;
         let is_stale = !answer.watched.terms.is_fresh(read_at, answer.asked_at);
         let is_good = answer.listing.is_ok();
@@ -111,10 +114,11 @@ impl SyncDirectories<'_> {
                 if let Some(shrunk) = survey.shrunk {
                     let now = self.clock.now();
                     DIRECTORY
-                        .record_shrink(&mut tx, &row.name, &options.actor, shrunk, now)
+                        .record_shrink(tx, &row.name, &options.actor, shrunk, now)
                         .await?;
                 }
-                self.store_survey(&mut tx, survey, &mut row, report).await?;
+                self.store_survey(tx, survey, &mut row, &mut counted)
+                    .await?;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -126,18 +130,21 @@ impl SyncDirectories<'_> {
             stale_since: if is_stale { read_at } else { None },
             outcome,
         };
+        let state = &mut row.sync_state;
         DIRECTORY
-            .record(&mut tx, self.policy, &mut row.sync_state, attempt, report)
+            .record(tx, self.policy, state, attempt, &mut counted)
             .await?;
         if is_good && row.held.is_some() {
             // It answered, but nothing of the listing was accepted.
             row.sync_state.last_good_sync_at = read_at;
         } else if is_good && is_stale {
             // Its data counts again.
-            findings::request(&mut tx, self.clock.now()).await?;
+            findings::request(tx, self.clock.now()).await?;
         }
         tx.save_directory(&row).await?;
-        Ok(tx.commit().await?)
+        self.store.commit(page).await?;
+        report.add(counted);
+        Ok(())
     }
 
     async fn store_survey(
@@ -229,16 +236,16 @@ impl SyncDirectories<'_> {
 
     /// Deletes a directory with all its identities; returns how many. `actor` is for the audit trail.
     pub async fn forget(&self, directory: &str, actor: &str) -> Result<u64, Error> {
-        let mut tx = self.store.begin().await?;
-        let people = tx.delete_directory(directory).await?;
-        let now = self.clock.now();
-        findings::request(&mut tx, now).await?;
-        let reason = format!("{people} people");
-        let entry = [actor, "directory.forget", directory];
-        tx.insert_audit(new_id(now), now, entry, Some(&reason))
-            .await?;
-        tx.commit().await?;
-        Ok(people)
+        page!(self.store.unleased(), tx => {
+            let people = tx.delete_directory(directory).await?;
+            let now = self.clock.now();
+            findings::request(tx, now).await?;
+            let reason = format!("{people} people");
+            let entry = [actor, "directory.forget", directory];
+            tx.insert_audit(new_id(now), now, entry, Some(&reason))
+                .await?;
+            Ok(people)
+        })
     }
 
     /// Forgets which entry a person is bound to. The next sync is a full one, and binds them to the entry that
@@ -249,7 +256,16 @@ impl SyncDirectories<'_> {
         email: &Address,
         actor: &str,
     ) -> Result<UnbindOutcome, Error> {
-        let mut tx = self.store.begin().await?;
+        page!(self.store, tx => self.unbind_in(tx, directory, email, actor).await)
+    }
+
+    async fn unbind_in(
+        &self,
+        tx: &mut Tx,
+        directory: &str,
+        email: &Address,
+        actor: &str,
+    ) -> Result<UnbindOutcome, Error> {
         let Some(mut identity) = tx.find_identity(directory, email.key()).await? else {
             return Ok(UnbindOutcome::NotFound);
         };
@@ -282,7 +298,6 @@ impl SyncDirectories<'_> {
         let subject = format!("{directory}/{email}");
         let entry = [actor, "identity.rebind", subject.as_str()];
         tx.insert_audit(new_id(now), now, entry, None).await?;
-        tx.commit().await?;
         Ok(UnbindOutcome::Done)
     }
 
@@ -296,22 +311,22 @@ impl SyncDirectories<'_> {
         if settings.get(ISSUER_MODES).map_or("", String::as_str) == modes {
             return Ok(());
         }
-        let mut tx = self.store.begin().await?;
-        for row in tx.list_directories().await? {
-            let mut uncovered = Vec::new();
-            for identity in tx.load_identities(&row.name).await? {
-                let key = identity.email.key();
-                if self.issuers.mode(key) != IssuerMode::Sso {
-                    uncovered.push(key.to_owned());
+        page!(self.store, tx => {
+            for row in tx.list_directories().await? {
+                let mut uncovered = Vec::new();
+                for identity in tx.load_identities(&row.name).await? {
+                    let key = identity.email.key();
+                    if self.issuers.mode(key) != IssuerMode::Sso {
+                        uncovered.push(key.to_owned());
+                    }
+                }
+                if !uncovered.is_empty() {
+                    tx.delete_identities(&row.name, &uncovered).await?;
+                    findings::request(tx, self.clock.now()).await?;
                 }
             }
-            if !uncovered.is_empty() {
-                tx.delete_identities(&row.name, &uncovered).await?;
-                findings::request(&mut tx, self.clock.now()).await?;
-            }
-        }
-        tx.set_setting(ISSUER_MODES, &modes).await?;
-        Ok(tx.commit().await?)
+            Ok(tx.set_setting(ISSUER_MODES, &modes).await?)
+        })
     }
 
     /// A text that differs if the issuer modes differ; empty without configured modes.

@@ -12,8 +12,9 @@ use crate::sources::{self, CheckReport, ExpiryAck, Fetched, LastListing, Listing
 use crate::store::{MailPreview, Store};
 
 use super::common::{Delivery, Error, Job, Report, Settings, new_id};
+use super::purge::LastPurge;
 use super::respond::RevocationPreview;
-use super::sweep::{Engine, LastPurge};
+use super::sweep::Engine;
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource};
 
 /// What a sweep would do now.
@@ -49,6 +50,7 @@ impl Engine {
     ) -> Result<DryRun, Error> {
         let mut dry_run = DryRun::default();
         let report = &mut dry_run.report;
+        self.acquire_sweep_lease().await?;
         self.check_clock(report).await;
         self.run_jobs(&[Job::Sync, Job::Judge], options, stop, report)
             .await;

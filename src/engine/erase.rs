@@ -5,9 +5,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::{Address, IdentityStatus, ListedToken, Policy, Status, SyncState};
 use crate::sources::Fetched;
-use crate::store::{Erased, SourceRow, Store};
+use crate::store::{Erased, SourceRow};
 
 use super::common::{EraseRefusal, Error, new_id};
+use super::leased::{LeasedStore, page};
 use super::removal::OperatorNote;
 use super::upstream::{self, Preview, WatchedDirectory, WatchedSource};
 
@@ -19,7 +20,7 @@ pub struct Erasure {
 }
 
 pub struct Erase<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
     pub(super) policy: &'a Policy,
     pub(super) sources: &'a [WatchedSource],
@@ -33,21 +34,24 @@ impl Erase<'_> {
         let id = new_id(now).simple().to_string();
         // The second half is random; the first has the time.
         let pseudonym = format!("{}{}", Address::PSEUDONYM_PREFIX, &id[16..]);
-        let mut tx = self.store.begin().await?;
-        let Erased { rows, cancelled } = tx.erase_person(person, &pseudonym).await?;
-        if tx.has_mail_in_flight(person.key()).await? || tx.has_mail_in_flight(&pseudonym).await? {
-            return Err(EraseRefusal::MailInFlight.into());
-        }
-        if rows == 0 {
-            return Err(EraseRefusal::Unknown.into());
-        }
-        let reason = note
-            .reason
-            .map(|reason| person.replace_in(reason, &pseudonym));
-        let entry = [note.by, "identity.erase", pseudonym.as_str()];
-        tx.insert_audit(new_id(now), now, entry, reason.as_deref())
-            .await?;
-        tx.commit().await?;
+        let cancelled = page!(self.store, tx => {
+            let Erased { rows, cancelled } = tx.erase_person(person, &pseudonym).await?;
+            if tx.has_mail_in_flight(person.key()).await?
+                || tx.has_mail_in_flight(&pseudonym).await?
+            {
+                return Err(EraseRefusal::MailInFlight.into());
+            }
+            if rows == 0 {
+                return Err(EraseRefusal::Unknown.into());
+            }
+            let reason = note
+                .reason
+                .map(|reason| person.replace_in(reason, &pseudonym));
+            let entry = [note.by, "identity.erase", pseudonym.as_str()];
+            tx.insert_audit(new_id(now), now, entry, reason.as_deref())
+                .await?;
+            Ok(cancelled)
+        })?;
         Ok(Erasure {
             pseudonym,
             cancelled,

@@ -9,9 +9,10 @@ use crate::domain::{
     FindingKind, Identity, Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic,
     checked_suffix,
 };
-use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
+use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Tx};
 
 use super::common::{Error, PAGE_SIZE, PageGuard, Report, new_id};
+use super::leased::{LeasedStore, page};
 
 /// Setting: the fingerprint of the rules by which every token was judged.
 pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
@@ -97,26 +98,27 @@ pub(super) async fn judge_source(
 
 /// Resolves findings about lost access that no longer hold, and cancels their unsent notices.
 pub(super) async fn resolve_losses(
-    store: &Store,
+    store: LeasedStore<'_>,
     now: DateTime<Utc>,
     report: &mut Report,
 ) -> Result<(), Error> {
     let mut guard = PageGuard::default();
     loop {
-        let mut tx = store.begin().await?;
-        let obsolete = tx.find_obsolete_findings(now, PAGE_SIZE).await?;
-        if let Some((first, _)) = obsolete.first() {
+        let resolved = page!(store, tx => {
+            let obsolete = tx.find_obsolete_findings(now, PAGE_SIZE).await?;
+            let findings: Vec<_> = obsolete.iter().map(|(finding, _)| *finding).collect();
+            tx.resolve_findings(&findings, now).await?;
+            for (_, token) in &obsolete {
+                tx.cancel_notices_of_topic(*token, Topic::SsoRevoked, "the finding is resolved")
+                    .await?;
+            }
+            Ok(findings)
+        })?;
+        if let Some(first) = resolved.first() {
             guard.check("finding", *first)?;
         }
-        let findings: Vec<_> = obsolete.iter().map(|(finding, _)| *finding).collect();
-        tx.resolve_findings(&findings, now).await?;
-        for (_, token) in &obsolete {
-            tx.cancel_notices_of_topic(*token, Topic::SsoRevoked, "the finding is resolved")
-                .await?;
-        }
-        tx.commit().await?;
-        report.findings_resolved += obsolete.len() as u64;
-        if obsolete.len() < usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX) {
+        report.findings_resolved += resolved.len() as u64;
+        if resolved.len() < usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX) {
             return Ok(());
         }
     }

@@ -8,15 +8,16 @@ use chrono::{DateTime, Utc};
 use crate::clock::Clock;
 use crate::domain::{FindingKind, Ghost, GhostPhase, Policy, Severity};
 use crate::notify::wording;
-use crate::store::{GhostFinding, NewFinding, SourceRow, Store};
+use crate::store::{GhostFinding, NewFinding, SourceRow};
 
 use super::common::{Error, Report, new_id};
 use super::findings;
+use super::leased::{LeasedStore, counted_page, page};
 use super::notices::Alert;
 use super::upstream::WatchedSource;
 
 pub(super) struct Ghosts<'a> {
-    pub store: &'a Store,
+    pub store: LeasedStore<'a>,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
     pub sources: &'a [WatchedSource],
@@ -59,35 +60,36 @@ impl Ghosts<'_> {
         {
             return Ok(());
         }
-        let mut tx = self.store.begin().await?;
-        let last_call = if let Some(known) = &known {
-            tx.update_finding(known.id, finding.severity, &finding.evidence, Some(since))
-                .await?;
-            known.severity < Severity::High
-        } else {
-            let opened = NewFinding {
-                id: new_id(now),
-                token_id: None,
-                source: row.name.clone(),
-                kind: FindingKind::Unconfigured,
-                severity: finding.severity,
-                since,
-                evidence: finding.evidence,
-                directory: None,
+        counted_page!(self.store, report, tx => {
+            let last_call = if let Some(known) = &known {
+                tx.update_finding(known.id, finding.severity, &finding.evidence, Some(since))
+                    .await?;
+                known.severity < Severity::High
+            } else {
+                let opened = NewFinding {
+                    id: new_id(now),
+                    token_id: None,
+                    source: row.name.clone(),
+                    kind: FindingKind::Unconfigured,
+                    severity: finding.severity,
+                    since,
+                    evidence: finding.evidence.clone(),
+                    directory: None,
+                };
+                tx.insert_findings(&[opened]).await?;
+                report.findings_opened += 1;
+                false
             };
-            tx.insert_findings(&[opened]).await?;
-            report.findings_opened += 1;
-            false
-        };
-        if known.is_none() || last_call {
-            let alert = alert(&row.name, ghost, phase, row.tokens);
-            alert.plan(&mut tx, self.policy, now, report).await?;
-        }
-        if phase == GhostPhase::Silent {
-            let reason = "its source is no longer configured";
-            tx.cancel_warnings_of_source(&row.name, reason).await?;
-        }
-        Ok(tx.commit().await?)
+            if known.is_none() || last_call {
+                let alert = alert(&row.name, ghost, phase, row.tokens);
+                alert.plan(tx, self.policy, now, report).await?;
+            }
+            if phase == GhostPhase::Silent {
+                let reason = "its source is no longer configured";
+                tx.cancel_warnings_of_source(&row.name, reason).await?;
+            }
+            Ok(())
+        })
     }
 
     /// The source is configured again, renamed, removed, or filled by `import`.
@@ -98,14 +100,16 @@ impl Ghosts<'_> {
         report: &mut Report,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        tx.resolve_findings(&[known.id], now).await?;
+        page!(self.store, tx => {
+            tx.resolve_findings(&[known.id], now).await?;
+            if (Ghost { since: known.since }).phase(now) == GhostPhase::Silent {
+                tx.replan_source(source, now).await?;
+                findings::request(tx, now).await?;
+            }
+            Ok(())
+        })?;
         report.findings_resolved += 1;
-        if (Ghost { since: known.since }).phase(now) == GhostPhase::Silent {
-            tx.replan_source(source, now).await?;
-            findings::request(&mut tx, now).await?;
-        }
-        Ok(tx.commit().await?)
+        Ok(())
     }
 }
 

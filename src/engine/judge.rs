@@ -10,7 +10,7 @@ use crate::domain::{
     FindingKind, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Schedule, Token, Topic,
 };
 use crate::notify::wording;
-use crate::store::{NewFinding, OutlivedToken, Store, Tx};
+use crate::store::{NewFinding, OutlivedToken, Tx};
 use crate::time::shift;
 
 use super::common::{Error, OnProgress, PAGE_SIZE, PageGuard, Report, horizon, new_id};
@@ -19,6 +19,7 @@ use super::findings::{
     judge_source, loss_severity, resolve_losses,
 };
 use super::ghosts::Ghosts;
+use super::leased::{LeasedStore, counted_page, page};
 use super::notices::{DeadAddresses, plan_loss_notices};
 use super::revoke::{find_countdown, warning_occurrence};
 use super::upstream::{
@@ -35,7 +36,7 @@ const RETRY_AFTER: TimeDelta = TimeDelta::minutes(10);
 const OFF: &str = "off";
 
 pub(super) struct Judge<'a> {
-    pub store: &'a Store,
+    pub store: LeasedStore<'a>,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
     pub response: Option<RevocationPolicy>,
@@ -80,23 +81,22 @@ impl Judge<'_> {
         resolve_losses(self.store, self.clock.now(), report).await?;
         self.open_losses(report).await?;
         // An import may have requested it again meanwhile with another value: that one stays.
-        let mut tx = self.store.begin().await?;
-        tx.delete_setting(JUDGING_PENDING, pending).await?;
-        Ok(tx.commit().await?)
+        page!(self.store, tx => Ok(tx.delete_setting(JUDGING_PENDING, pending).await?))
     }
 
     async fn mark_expired(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.clock.now();
         let marking_sources = sources_that_mark_expired(self.sources);
         loop {
-            let mut tx = self.store.begin().await?;
-            let unmarked = tx.unmark_expired(now, PAGE_SIZE).await?;
-            let marked = tx.mark_expired(now, PAGE_SIZE, &marking_sources).await?;
-            if marked > 0 || unmarked > 0 {
-                // Findings about tokens that no longer work are obsolete, and the reverse.
-                findings::request(&mut tx, now).await?;
-                tx.commit().await?;
-            }
+            let (marked, unmarked) = page!(self.store, tx => {
+                let unmarked = tx.unmark_expired(now, PAGE_SIZE).await?;
+                let marked = tx.mark_expired(now, PAGE_SIZE, &marking_sources).await?;
+                if marked > 0 || unmarked > 0 {
+                    // Findings about tokens that no longer work are obsolete, and the reverse.
+                    findings::request(tx, now).await?;
+                }
+                Ok((marked, unmarked))
+            })?;
             report.expired += marked;
             report.unexpired += unmarked;
             if marked.max(unmarked) < PAGE_SIZE.unsigned_abs() {
@@ -109,19 +109,18 @@ impl Judge<'_> {
     async fn judge_due(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.clock.now();
         let rules = &self.policy.rules;
-        let mut tx = self.store.begin().await?;
-        tx.rejudge_future_findings(now).await?;
-        tx.commit().await?;
+        page!(self.store, tx => Ok(tx.rejudge_future_findings(now).await?))?;
         let mut guard = PageGuard::default();
         loop {
-            let mut tx = self.store.begin().await?;
-            let tokens = tx.lock_tokens_to_judge(now, PAGE_SIZE).await?;
-            let Some(first) = tokens.first() else {
+            let Some(first) = counted_page!(self.store, report, tx => {
+                let tokens = tx.lock_tokens_to_judge(now, PAGE_SIZE).await?;
+                judge_page(tx, rules, &tokens, now, report).await?;
+                Ok(tokens.first().map(|token| token.id.0))
+            })?
+            else {
                 return Ok(());
             };
-            guard.check("token", first.id.0)?;
-            judge_page(&mut tx, rules, &tokens, now, report).await?;
-            tx.commit().await?;
+            guard.check("token", first)?;
             (self.on_progress)();
         }
     }
@@ -133,59 +132,73 @@ impl Judge<'_> {
         let rules = &self.policy.rules;
         let mut after = Uuid::nil();
         loop {
-            let mut tx = self.store.begin().await?;
-            let tokens = tx.lock_all_tokens(after, PAGE_SIZE).await?;
-            let Some(last) = tokens.last() else {
-                for row in tx.list_sources().await? {
-                    judge_source(&mut tx, rules, &row, now, report).await?;
+            let Some(last) = counted_page!(self.store, report, tx => {
+                let tokens = tx.lock_all_tokens(after, PAGE_SIZE).await?;
+                judge_page(tx, rules, &tokens, now, report).await?;
+                if tokens.is_empty() {
+                    for row in tx.list_sources().await? {
+                        judge_source(tx, rules, &row, now, report).await?;
+                    }
+                    tx.set_setting(RULES_FINGERPRINT, &rules.fingerprint())
+                        .await?;
                 }
-                tx.set_setting(RULES_FINGERPRINT, &rules.fingerprint())
-                    .await?;
-                return Ok(tx.commit().await?);
+                Ok(tokens.last().map(|token| token.id.0))
+            })?
+            else {
+                return Ok(());
             };
-            after = last.id.0;
-            judge_page(&mut tx, rules, &tokens, now, report).await?;
-            tx.commit().await?;
+            after = last;
             (self.on_progress)();
         }
     }
 
     /// Opens a finding for every working token of a person without access, and notifies the administrators.
     async fn open_losses(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.clock.now();
         let mut after = Uuid::nil();
         loop {
-            let mut tx = self.store.begin().await?;
-            let fresh = fresh_directories(self.directories, &tx.list_directories().await?, now);
-            let dead = DeadAddresses::load(&mut tx, now).await?;
-            let outlived = tx
-                .find_outlived_tokens(now, &fresh, after, PAGE_SIZE)
-                .await?;
-            let Some(last) = outlived.last() else {
+            let Some(last) = counted_page!(self.store, report, tx => {
+                self.open_page_of_losses(tx, after, report).await
+            })?
+            else {
                 return Ok(());
             };
-            after = last.token.id.0;
-            let findings: Vec<NewFinding> = outlived
-                .iter()
-                .map(|outlived| loss_finding(outlived, now))
-                .collect();
-            tx.insert_findings(&findings).await?;
-            for (OutlivedToken { token, .. }, finding) in outlived.iter().zip(&findings) {
-                let countdown = self.response.and_then(|response| {
-                    let countdown =
-                        find_countdown(self.sources, response, token, finding.id, None, now)?;
-                    Some((response, countdown))
-                });
-                if let Some((_, countdown)) = countdown {
-                    let revoke_at = Some(countdown.ends_at);
-                    tx.set_revoke_at(&[(finding.id, revoke_at)], now).await?;
-                }
-                self.notify_admins(&mut tx, token, countdown, &dead, report)
-                    .await?;
-            }
-            tx.commit().await?;
-            report.findings_opened += findings.len() as u64;
+            after = last;
         }
+    }
+
+    /// Returns the last token of the page, or `None` if there is none.
+    async fn open_page_of_losses(
+        &self,
+        tx: &mut Tx,
+        after: Uuid,
+        report: &mut Report,
+    ) -> Result<Option<Uuid>, Error> {
+        let now = self.clock.now();
+        let fresh = fresh_directories(self.directories, &tx.list_directories().await?, now);
+        let dead = DeadAddresses::load(tx, now).await?;
+        let outlived = tx
+            .find_outlived_tokens(now, &fresh, after, PAGE_SIZE)
+            .await?;
+        let findings: Vec<NewFinding> = outlived
+            .iter()
+            .map(|outlived| loss_finding(outlived, now))
+            .collect();
+        tx.insert_findings(&findings).await?;
+        for (OutlivedToken { token, .. }, finding) in outlived.iter().zip(&findings) {
+            let countdown = self.response.and_then(|response| {
+                let countdown =
+                    find_countdown(self.sources, response, token, finding.id, None, now)?;
+                Some((response, countdown))
+            });
+            if let Some((_, countdown)) = countdown {
+                let revoke_at = Some(countdown.ends_at);
+                tx.set_revoke_at(&[(finding.id, revoke_at)], now).await?;
+            }
+            self.notify_admins(tx, token, countdown, &dead, report)
+                .await?;
+        }
+        report.findings_opened += findings.len() as u64;
+        Ok(outlived.last().map(|outlived| outlived.token.id.0))
     }
 
     /// Plans the administrators' notices about one finding. The issuer's unsent notices are suppressed: they are the
@@ -241,33 +254,45 @@ impl Judge<'_> {
                 .write_mark(summarized_until, &format_mark(until, &schedule_key))
                 .await;
         }
-        let mut tx = self.store.begin().await?;
-        if let Some(tick) = tick {
-            let silent_sources = tx.list_silent_sources(now).await?;
-            let open = tx
-                .count_open_findings(now, &silent_sources)
-                .await?
-                .iter()
-                .map(|open| open.count)
-                .sum();
-            if open > 0 {
-                let dead = DeadAddresses::load(&mut tx, now).await?;
-                let notices: Vec<NewNotice> = self
-                    .policy
-                    .reachable_admins(&|address| dead.contains(address))
-                    .iter()
-                    .map(|admin| summary_notice(admin, tick, open, now))
-                    .collect();
-                if notices.is_empty() {
-                    tracing::warn!("findings are open, but no administrator can be notified");
-                }
-                report.notices_planned += tx.insert_notices(&notices, None, now).await?;
-            }
-        }
         let until = if tick.is_some() { soon } else { now };
-        tx.set_setting(SUMMARIZED_UNTIL, &format_mark(until, &schedule_key))
-            .await?;
-        Ok(tx.commit().await?)
+        let mark = format_mark(until, &schedule_key);
+        counted_page!(self.store, report, tx => {
+            if let Some(tick) = tick {
+                self.plan_summary_of(tick, tx, report).await?;
+            }
+            Ok(tx.set_setting(SUMMARIZED_UNTIL, &mark).await?)
+        })
+    }
+
+    async fn plan_summary_of(
+        &self,
+        tick: DateTime<Utc>,
+        tx: &mut Tx,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let silent_sources = tx.list_silent_sources(now).await?;
+        let open = tx
+            .count_open_findings(now, &silent_sources)
+            .await?
+            .iter()
+            .map(|open| open.count)
+            .sum();
+        if open == 0 {
+            return Ok(());
+        }
+        let dead = DeadAddresses::load(tx, now).await?;
+        let notices: Vec<NewNotice> = self
+            .policy
+            .reachable_admins(&|address| dead.contains(address))
+            .iter()
+            .map(|admin| summary_notice(admin, tick, open, now))
+            .collect();
+        if notices.is_empty() {
+            tracing::warn!("findings are open, but no administrator can be notified");
+        }
+        report.notices_planned += tx.insert_notices(&notices, None, now).await?;
+        Ok(())
     }
 
     /// Ticks up to this instant are handled now. The daily mail goes out with the last sweep before its hour, and a
@@ -284,9 +309,7 @@ impl Judge<'_> {
         if known == Some(mark) {
             return Ok(());
         }
-        let mut tx = self.store.begin().await?;
-        tx.set_setting(SUMMARIZED_UNTIL, mark).await?;
-        Ok(tx.commit().await?)
+        page!(self.store, tx => Ok(tx.set_setting(SUMMARIZED_UNTIL, mark).await?))
     }
 }
 
@@ -295,7 +318,7 @@ impl Judge<'_> {
 /// The store remembers which tokens are to be reported until the source has them, so a program that is killed loses
 /// nothing; at worst a source gets one batch of tokens twice.
 pub(super) struct MarkExpired<'a> {
-    pub store: &'a Store,
+    pub store: LeasedStore<'a>,
     pub clock: &'a Clock,
     pub sources: &'a [WatchedSource],
     pub on_progress: OnProgress<'a>,
@@ -332,11 +355,11 @@ impl MarkExpired<'_> {
             };
             guard.check("token", first.id.0)?;
             let ack = watched.source.mark_expired(&tokens).await;
-            let mut tx = self.store.begin().await?;
-            tx.set_mark_expired_at(&ack.done, None).await?;
-            tx.set_mark_expired_at(&ack.failed, Some(shift(now, RETRY_AFTER)))
-                .await?;
-            tx.commit().await?;
+            page!(self.store, tx => {
+                tx.set_mark_expired_at(&ack.done, None).await?;
+                let retry_at = Some(shift(now, RETRY_AFTER));
+                Ok(tx.set_mark_expired_at(&ack.failed, retry_at).await?)
+            })?;
             report.expiries_reported += ack.done.len() as u64;
             if let Some(error) = ack.error {
                 report.problems.push(format!(

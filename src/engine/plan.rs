@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::{self, Address, NewNotice, Occurrence, Policy, Schedule, TokenId, Topic};
-use crate::store::{OpenMail, Store, Tx};
+use crate::store::{OpenMail, Tx};
 use crate::time::shift;
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
+use super::leased::{LeasedStore, OpenPage, counted_page, page};
 use super::notices::{Alert, Audience, Undeliverable};
 
 /// Setting: the fingerprint of the policy by which every `due_at` was computed.
@@ -32,7 +33,7 @@ pub(super) async fn init_settings(tx: &mut Tx, policy: &Policy) -> Result<(), Er
 /// A page of due tokens, already rescheduled, with the notices about them.
 struct Page {
     /// Holds the locks on the tokens.
-    tx: Tx,
+    open: OpenPage,
     tokens: u64,
     end: Option<(DateTime<Utc>, TokenId)>,
     notices: Vec<NewNotice>,
@@ -40,7 +41,7 @@ struct Page {
 }
 
 pub(super) struct Plan<'a> {
-    pub store: &'a Store,
+    pub store: LeasedStore<'a>,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
     pub sweep: &'a Schedule,
@@ -83,13 +84,14 @@ impl Plan<'_> {
         after: Option<(DateTime<Utc>, TokenId)>,
     ) -> Result<Option<Page>, Error> {
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
+        let mut open = self.store.begin().await?;
+        let tx = open.tx();
         let due = tx.lock_due_tokens(horizon, after, PAGE_SIZE).await?;
         let Some(last) = due.last() else {
             return Ok(None);
         };
         let end = last.due_at.map(|due_at| (due_at, last.id));
-        let audience = Audience::load(&mut tx, &due, now).await?;
+        let audience = Audience::load(tx, &due, now).await?;
         let mut notices = Vec::new();
         let mut undeliverable = Vec::new();
         let mut rescheduled = Vec::with_capacity(due.len());
@@ -117,7 +119,7 @@ impl Plan<'_> {
         }
         tx.reschedule_tokens(&rescheduled).await?;
         Ok(Some(Page {
-            tx,
+            open,
             tokens: due.len() as u64,
             end,
             notices,
@@ -131,14 +133,17 @@ impl Plan<'_> {
         assigner: &mut MailAssigner,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let tx = &mut page.tx;
+        let tx = page.open.tx();
+        let mut counted = Report::default();
         for undeliverable in &page.undeliverable {
-            undeliverable.record(tx, assigner.now, report).await?;
+            undeliverable.record(tx, assigner.now, &mut counted).await?;
         }
         if !page.notices.is_empty() {
-            report.notices_planned += assigner.insert(tx, &page.notices).await?;
+            counted.notices_planned += assigner.insert(tx, &page.notices).await?;
         }
-        Ok(page.tx.commit().await?)
+        self.store.commit(page.open).await?;
+        report.add(counted);
+        Ok(())
     }
 
     /// Releases the plan, or holds all of it if it has more mails than one sweep may send.
@@ -153,21 +158,22 @@ impl Plan<'_> {
         };
         drop(tx);
         let limit = self.policy.max_per_sweep;
-        let mut tx = self.store.begin().await?;
-        let mails = if limit > 0 {
-            tx.count_planned_recipients(plan).await?
-        } else {
-            0
-        };
-        let is_flood = limit > 0 && mails.unsigned_abs() > limit;
-        tx.close_plan(plan, mails, is_flood).await?;
-        if is_flood {
-            report.mails_held += mails.unsigned_abs();
-            let now = self.clock.now();
-            let alert = held_alert(now, mails, limit);
-            alert.plan(&mut tx, self.policy, now, report).await?;
-        }
-        Ok(tx.commit().await?)
+        counted_page!(self.store, report, tx => {
+            let mails = if limit > 0 {
+                tx.count_planned_recipients(plan).await?
+            } else {
+                0
+            };
+            let is_flood = limit > 0 && mails.unsigned_abs() > limit;
+            tx.close_plan(plan, mails, is_flood).await?;
+            if is_flood {
+                report.mails_held += mails.unsigned_abs();
+                let now = self.clock.now();
+                let alert = held_alert(now, mails, limit);
+                alert.plan(tx, self.policy, now, report).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Recomputes every `due_at` if the policy changed. After an interruption the old fingerprint is still stored, and
@@ -182,22 +188,25 @@ impl Plan<'_> {
         }
         let mut after = Uuid::nil();
         loop {
-            let mut tx = self.store.begin().await?;
-            let tokens = tx.lock_tokens_with_expiry(after, PAGE_SIZE).await?;
-            let Some(last) = tokens.last() else {
-                tx.set_setting(POLICY_FINGERPRINT, &fingerprint).await?;
-                return Ok(tx.commit().await?);
-            };
-            after = last.id.0;
-            let mut rescheduled = Vec::new();
-            for token in &tokens {
-                let due_at = self.policy.due_at(token);
-                if due_at != token.due_at {
-                    rescheduled.push((token.id, due_at, token.planned_step));
+            let Some(last) = page!(self.store, tx => {
+                let tokens = tx.lock_tokens_with_expiry(after, PAGE_SIZE).await?;
+                if tokens.is_empty() {
+                    tx.set_setting(POLICY_FINGERPRINT, &fingerprint).await?;
                 }
-            }
-            tx.reschedule_tokens(&rescheduled).await?;
-            tx.commit().await?;
+                let mut rescheduled = Vec::new();
+                for token in &tokens {
+                    let due_at = self.policy.due_at(token);
+                    if due_at != token.due_at {
+                        rescheduled.push((token.id, due_at, token.planned_step));
+                    }
+                }
+                tx.reschedule_tokens(&rescheduled).await?;
+                Ok(tokens.last().map(|token| token.id.0))
+            })?
+            else {
+                return Ok(());
+            };
+            after = last;
             (self.on_progress)();
         }
     }
@@ -310,24 +319,23 @@ impl MailAssigner {
 /// Puts due notices without a mail into mails, one per recipient. A mail takes along the notices to its recipient
 /// that are due until `soon`.
 async fn assign_mails(
-    store: &Store,
+    store: LeasedStore<'_>,
     now: DateTime<Utc>,
     horizon: DateTime<Utc>,
     soon: DateTime<Utc>,
 ) -> Result<(), Error> {
-    loop {
-        let mut tx = store.begin().await?;
+    while page!(store, tx => {
         let recipients = tx.find_due_recipients(horizon, PAGE_SIZE).await?;
-        if recipients.is_empty() {
-            return Ok(());
-        }
         let mails: Vec<_> = recipients.into_iter().map(|to| (new_id(now), to)).collect();
         let open = tx.open_mails(&mails, None, now).await?;
-        if tx.fill_mails(&open, soon).await? == 0 {
-            return Ok(());
+        let filled = tx.fill_mails(&open, soon).await?;
+        if filled == 0 {
+            tx.delete_empty_mails(&open).await?;
         }
-        tx.commit().await?;
-    }
+        Ok(filled)
+    })? > 0
+    {}
+    Ok(())
 }
 
 fn held_alert(now: DateTime<Utc>, mails: i64, limit: u64) -> Alert<'static> {

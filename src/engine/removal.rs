@@ -3,9 +3,10 @@
 use crate::clock::Clock;
 use crate::domain::Token;
 use crate::notify::wording::quantity;
-use crate::store::{Store, Tx};
+use crate::store::Tx;
 
 use super::common::{Error, PAGE_SIZE, new_id};
+use super::leased::{LeasedStore, page};
 use super::revoke::audit_subject;
 
 /// Who gave the order, and why; for the audit trail.
@@ -23,7 +24,7 @@ pub struct Removed {
 }
 
 pub struct Removal<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
 }
 
@@ -36,20 +37,22 @@ impl Removal<'_> {
     ) -> Result<Removed, Error> {
         let mut removed = Removed::default();
         loop {
-            let mut tx = self.store.begin().await?;
-            let tokens = tx.load_tokens_of_source(name, None, PAGE_SIZE).await?;
-            let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-            removed.cancelled += tx.remove_tokens(&ids).await?;
-            removed.tokens += ids.len() as u64;
-            if ids.is_empty() {
-                tx.delete_source(name).await?;
-                let facts = quantity(removed.tokens, "token");
-                self.audit(&mut tx, note, "source.forget", name, &facts)
-                    .await?;
-                tx.commit().await?;
+            let facts = quantity(removed.tokens, "token");
+            let (tokens, cancelled) = page!(self.store, tx => {
+                let tokens = tx.load_tokens_of_source(name, None, PAGE_SIZE).await?;
+                let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+                let cancelled = tx.remove_tokens(&ids).await?;
+                if ids.is_empty() {
+                    tx.delete_source(name).await?;
+                    self.audit(tx, note, "source.forget", name, &facts).await?;
+                }
+                Ok((ids.len() as u64, cancelled))
+            })?;
+            removed.tokens += tokens;
+            removed.cancelled += cancelled;
+            if tokens == 0 {
                 return Ok(removed);
             }
-            tx.commit().await?;
         }
     }
 
@@ -60,16 +63,15 @@ impl Removal<'_> {
         new: &str,
         note: OperatorNote<'_>,
     ) -> Result<(), Error> {
-        let mut tx = self.store.begin().await?;
-        let row = tx.find_source(new).await?;
-        if row.is_some_and(|row| row.renamed_to.is_none()) || tx.has_tokens_of(new).await? {
-            return Err(Error::NameTaken(new.to_owned()));
-        }
-        tx.rename_source(old, new).await?;
-        let facts = format!("to {new}");
-        self.audit(&mut tx, note, "source.rename", old, &facts)
-            .await?;
-        Ok(tx.commit().await?)
+        page!(self.store, tx => {
+            let row = tx.find_source(new).await?;
+            if row.is_some_and(|row| row.renamed_to.is_none()) || tx.has_tokens_of(new).await? {
+                return Err(Error::NameTaken(new.to_owned()));
+            }
+            tx.rename_source(old, new).await?;
+            let facts = format!("to {new}");
+            self.audit(tx, note, "source.rename", old, &facts).await
+        })
     }
 
     /// Removes one token.
@@ -78,17 +80,16 @@ impl Removal<'_> {
         token: &Token,
         note: OperatorNote<'_>,
     ) -> Result<Removed, Error> {
-        let mut tx = self.store.begin().await?;
-        // A sweep may be planning notices about it.
-        let known = tx.lock_token(token.id).await?;
-        let cancelled = tx.remove_tokens(&[token.id]).await?;
-        let subject = audit_subject(&token.source, &token.external_id);
-        self.audit(&mut tx, note, "token.remove", &subject, "")
-            .await?;
-        tx.commit().await?;
-        Ok(Removed {
-            tokens: u64::from(known.is_some()),
-            cancelled,
+        page!(self.store.unleased(), tx => {
+            // A sweep may be planning notices about it.
+            let known = tx.lock_token(token.id).await?;
+            let cancelled = tx.remove_tokens(&[token.id]).await?;
+            let subject = audit_subject(&token.source, &token.external_id);
+            self.audit(tx, note, "token.remove", &subject, "").await?;
+            Ok(Removed {
+                tokens: u64::from(known.is_some()),
+                cancelled,
+            })
         })
     }
 

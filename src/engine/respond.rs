@@ -12,10 +12,11 @@ use crate::domain::revocation::{
     self, Countdown, Decision, Doubt, Loss, RevocationFacts, Trail, Wait,
 };
 use crate::domain::{Policy, RevocationPolicy, Schedule, Token, TokenId};
-use crate::store::{DueLoss, IdentityRow, LossRow, Store, Tx};
+use crate::store::{DueLoss, IdentityRow, LossRow, Tx};
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon};
 use super::findings::{format_evidence, resolve_losses};
+use super::leased::{LeasedStore, counted_page, page};
 use super::notices::{Alert, DeadAddresses, plan_loss_notices};
 use super::revoke::{
     POLICY_ACTOR, RevocationOrder, Revoke, audit_subject, find_countdown, load_trail, may_revoke,
@@ -44,7 +45,7 @@ struct PageUpdate {
 }
 
 pub struct Respond<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
     pub(super) policy: &'a Policy,
     /// How tokens are revoked; `None` means that they are only flagged.
@@ -110,9 +111,7 @@ impl<'a> Respond<'a> {
         let is_any = tx.has_revocations_except(revocable).await?;
         drop(tx);
         if is_any {
-            let mut tx = self.store.begin().await?;
-            tx.cancel_revocations_except(revocable).await?;
-            tx.commit().await?;
+            page!(self.store, tx => Ok(tx.cancel_revocations_except(revocable).await?))?;
         }
         Ok(())
     }
@@ -209,14 +208,15 @@ impl<'a> Respond<'a> {
             return Ok(());
         }
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let dead = DeadAddresses::load(&mut tx, now).await?;
-        tx.set_revoke_at(&update.revoke_at, now).await?;
-        for (token, countdown) in &update.warnings {
-            let notice = (token, warning_occurrence(response, *countdown));
-            plan_loss_notices(&mut tx, self.policy, notice, &dead, now, report).await?;
-        }
-        Ok(tx.commit().await?)
+        counted_page!(self.store, report, tx => {
+            let dead = DeadAddresses::load(tx, now).await?;
+            tx.set_revoke_at(&update.revoke_at, now).await?;
+            for (token, countdown) in &update.warnings {
+                let notice = (token, warning_occurrence(response, *countdown));
+                plan_loss_notices(tx, self.policy, notice, &dead, now, report).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Revokes the tokens that are due: first those without a failed attempt, then in order of finding.
@@ -288,7 +288,7 @@ impl<'a> Respond<'a> {
                 report.revoked += 1;
                 report.notices_planned += revocation.recipients.len() as u64;
             }
-            Err(Error::Store(error)) => return Err(error.into()),
+            Err(error) if error.ends_job() => return Err(error),
             // It was revoked by someone else meanwhile, or is no longer allowed.
             Err(Error::Revoke(_)) => {}
             Err(error) => report.problems.push(format!(
@@ -313,9 +313,9 @@ impl<'a> Respond<'a> {
         drop(tx);
         if stopped == 0 {
             if let Some(since) = since {
-                let mut tx = self.store.begin().await?;
-                tx.delete_setting(LIMIT_REACHED_SINCE, &since).await?;
-                tx.commit().await?;
+                page!(self.store, tx => {
+                    Ok(tx.delete_setting(LIMIT_REACHED_SINCE, &since).await?)
+                })?;
             }
             return Ok(());
         }
@@ -326,12 +326,12 @@ impl<'a> Respond<'a> {
         if since.is_some_and(|since| since.parse::<DateTime<Utc>>().is_ok()) {
             return Ok(());
         }
-        let mut tx = self.store.begin().await?;
-        let text = now.to_rfc3339_opts(SecondsFormat::Micros, true);
-        tx.set_setting(LIMIT_REACHED_SINCE, &text).await?;
-        let alert = limit_alert(now, stopped, limit);
-        alert.plan(&mut tx, self.policy, now, report).await?;
-        Ok(tx.commit().await?)
+        counted_page!(self.store, report, tx => {
+            let text = now.to_rfc3339_opts(SecondsFormat::Micros, true);
+            tx.set_setting(LIMIT_REACHED_SINCE, &text).await?;
+            let alert = limit_alert(now, stopped, limit);
+            alert.plan(tx, self.policy, now, report).await
+        })
     }
 
     /// Decides about the token of a finding by the facts of this moment; `None` without such a finding.

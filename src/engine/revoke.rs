@@ -12,11 +12,12 @@ use crate::domain::{
     ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token, Topic,
 };
 use crate::sources;
-use crate::store::{AuditRow, Store, Tx};
+use crate::store::{AuditRow, Tx};
 use crate::time::shift;
 
 use super::common::{Error, LISTING_TIMEOUT, Report, RevokeRefusal, new_id};
 use super::findings;
+use super::leased::{LeasedStore, page};
 use super::notices::Audience;
 use super::upstream::WatchedSource;
 
@@ -47,7 +48,7 @@ pub struct Revocation {
 }
 
 pub struct Revoke<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
     pub(super) policy: &'a Policy,
     pub(super) sources: &'a [WatchedSource],
@@ -79,9 +80,7 @@ impl<'a> Revoke<'a> {
                 } else {
                     FAILED
                 };
-                let mut tx = self.store.begin().await?;
-                self.audit(&mut tx, order, action, Some(&reason)).await?;
-                tx.commit().await?;
+                page!(self.store, tx => self.audit(tx, order, action, Some(&reason)).await)?;
                 Err(error)
             }
         }
@@ -89,14 +88,14 @@ impl<'a> Revoke<'a> {
 
     /// Records the attempt. Returns whether the outcome of the previous attempt is unknown.
     async fn record_attempt(&self, order: RevocationOrder<'_>) -> Result<bool, Error> {
-        let mut tx = self.store.begin().await?;
-        // It may have been revoked since it was read.
-        let known = tx.lock_token(order.token.id).await?;
-        if let Some(status @ Status::Revoked) = known.map(|token| token.status) {
-            return Err(RevokeRefusal::NotActive(status).into());
-        }
-        let last = self.audit(&mut tx, order, ATTEMPT, order.reason).await?;
-        tx.commit().await?;
+        let last = page!(self.store, tx => {
+            // It may have been revoked since it was read.
+            let known = tx.lock_token(order.token.id).await?;
+            if let Some(status @ Status::Revoked) = known.map(|token| token.status) {
+                return Err(RevokeRefusal::NotActive(status).into());
+            }
+            self.audit(tx, order, ATTEMPT, order.reason).await
+        })?;
         Ok(last.is_some_and(|entry| [ATTEMPT, UNKNOWN].contains(&entry.action.as_str())))
     }
 
@@ -105,8 +104,15 @@ impl<'a> Revoke<'a> {
         &self,
         order: RevocationOrder<'_>,
     ) -> Result<Revocation, Error> {
+        page!(self.store, tx => self.settle_in(tx, order).await)
+    }
+
+    async fn settle_in(
+        &self,
+        tx: &mut Tx,
+        order: RevocationOrder<'_>,
+    ) -> Result<Revocation, Error> {
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
         // A sync may have changed it meanwhile.
         let known = tx.lock_token(order.token.id).await?;
         if let Some(known) = &known
@@ -128,8 +134,8 @@ impl<'a> Revoke<'a> {
         let cancelled = tx.cancel_notices(token.id, None, reason).await?;
         tx.cancel_notices_of_topic(token.id, Topic::SsoRevoked, reason)
             .await?;
-        findings::request(&mut tx, now).await?;
-        let recipients = self.recipients(&mut tx, &token).await?;
+        findings::request(tx, now).await?;
+        let recipients = self.recipients(tx, &token).await?;
         let occurrence = Occurrence {
             topic: Topic::Revoked,
             generation: now.into(),
@@ -144,8 +150,7 @@ impl<'a> Revoke<'a> {
             })
             .collect();
         tx.insert_notices(&notices, None, now).await?;
-        self.audit(&mut tx, order, DONE, order.reason).await?;
-        tx.commit().await?;
+        self.audit(tx, order, DONE, order.reason).await?;
         Ok(Revocation {
             cancelled,
             recipients,
@@ -282,7 +287,7 @@ pub(super) fn audit_subject(source: &str, external_id: &str) -> String {
 }
 
 /// Loads the policy's own attempts from the audit trail.
-pub(super) async fn load_trail(store: &Store, now: DateTime<Utc>) -> Result<Trail, Error> {
+pub(super) async fn load_trail(store: LeasedStore<'_>, now: DateTime<Utc>) -> Result<Trail, Error> {
     let mut tx = store.begin_read().await?;
     let since = shift(now, -TRAIL_WINDOW);
     let entries = tx.list_audit_of_actor(POLICY_ACTOR, since).await?;

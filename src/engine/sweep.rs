@@ -2,10 +2,9 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -13,32 +12,23 @@ use uuid::Uuid;
 use crate::causes::panic_text;
 use crate::clock::Clock;
 use crate::domain::{Address, Issuers, Policy};
-use crate::store::{Holder, PurgeCutoffs, RunRow, Store};
+use crate::store::{Holder, RunRow, Store};
 use crate::time::shift;
 
-use super::common::{
-    Error, Job, MAX_CLOCK_SKEW, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Settings, new_id,
-};
+use super::common::{Error, Job, MAX_CLOCK_SKEW, MAX_SKEW_FACTOR, Report, Settings, new_id};
 use super::deliver::{Deliver, Mailer, Recorder};
 use super::directories::{Survey, SyncDirectories, UnbindOutcome};
 use super::erase::Erase;
 use super::judge::{Judge, MarkExpired};
+use super::leased::{LeasedStore, SWEEP_LEASE, page};
 use super::plan::Plan;
+use super::purge::{LastPurge, Purge};
 use super::removal::Removal;
 use super::respond::Respond;
 use super::retry::Retry;
 use super::revoke::Revoke;
 use super::sync::SyncSources;
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource};
-
-/// The lease that lets only one process at a time sync, judge and plan.
-pub(crate) const SWEEP_LEASE: &str = "sweep";
-
-/// Searching for old rows costs reads; once an hour is enough.
-const PURGE_INTERVAL_SECONDS: i64 = 3600;
-
-#[derive(Debug, Default)]
-pub struct LastPurge(pub(super) AtomicI64);
 
 pub struct Engine {
     pub store: Store,
@@ -58,9 +48,13 @@ pub struct Engine {
 
 /// The jobs, each with what it uses.
 impl Engine {
+    fn leased_store(&self) -> LeasedStore<'_> {
+        LeasedStore::new(&self.store, self.holder)
+    }
+
     pub fn source_sync(&self) -> SyncSources<'_> {
         SyncSources {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
             sources: &self.sources,
@@ -70,7 +64,7 @@ impl Engine {
 
     pub fn directory_sync(&self) -> SyncDirectories<'_> {
         SyncDirectories {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
             issuers: &self.issuers,
@@ -80,7 +74,7 @@ impl Engine {
 
     fn judge(&self) -> Judge<'_> {
         Judge {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
             response: self.settings.response,
@@ -94,7 +88,7 @@ impl Engine {
 
     pub fn response(&self) -> Respond<'_> {
         Respond {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
             response: self.settings.response,
@@ -115,14 +109,14 @@ impl Engine {
 
     pub fn removal(&self) -> Removal<'_> {
         Removal {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
         }
     }
 
     pub fn erasure(&self) -> Erase<'_> {
         Erase {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
             sources: &self.sources,
@@ -130,13 +124,18 @@ impl Engine {
         }
     }
 
+    /// For operators: it may run beside a sweep.
     pub fn revocation(&self) -> Revoke<'_> {
-        self.response().revoke()
+        let revoke = self.response().revoke();
+        Revoke {
+            store: revoke.store.unleased(),
+            ..revoke
+        }
     }
 
     fn plan(&self) -> Plan<'_> {
         Plan {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
             sweep: &self.settings.sweep,
@@ -146,10 +145,19 @@ impl Engine {
 
     fn mark_expired(&self) -> MarkExpired<'_> {
         MarkExpired {
-            store: &self.store,
+            store: self.leased_store(),
             clock: &self.clock,
             sources: &self.sources,
             on_progress: &self.on_progress,
+        }
+    }
+
+    fn purge(&self) -> Purge<'_> {
+        Purge {
+            store: self.leased_store(),
+            clock: &self.clock,
+            keep: &self.settings.retention,
+            last: &self.last_purge,
         }
     }
 
@@ -185,7 +193,7 @@ impl Engine {
         let mut report = self.prepare(options, stop).await;
         if !stop.is_cancelled() && !report.store_down {
             let sent = self.send_due(stop).await;
-            report.add(&sent);
+            report.add(sent);
         }
         if !report.store_down
             && let Err(error) = self.count_waiting_mails(&mut report).await
@@ -217,14 +225,14 @@ impl Engine {
             Ok(true) => {
                 self.check_clock(&mut report).await;
                 self.run_leased_jobs(options, stop, &mut report).await;
+                if !report.lease_lost
+                    && let Err(error) = self.write_run(started_at, &mut report).await
+                {
+                    report.record_error(None, &error);
+                }
             }
             Ok(false) => report.lease_held = true,
             Err(error) => report.record_error(None, &error),
-        }
-        if !report.lease_held
-            && let Err(error) = self.write_run(started_at, &mut report).await
-        {
-            report.record_error(None, &error);
         }
         report
     }
@@ -244,9 +252,7 @@ impl Engine {
         let Some(last) = last.filter(|last| *last > shift(now, MAX_CLOCK_SKEW)) else {
             return Ok(None);
         };
-        let mut tx = self.store.begin().await?;
-        tx.end_runs_by(now).await?;
-        tx.commit().await?;
+        page!(self.leased_store(), tx => Ok(tx.end_runs_by(now).await?))?;
         Ok(Some((last, now)))
     }
 
@@ -279,7 +285,7 @@ impl Engine {
             () = self.run_jobs(&jobs, options, stop, report) => false,
             () = self.keep_sweep_lease() => true,
         };
-        if is_lost {
+        if is_lost && !report.lease_lost {
             report.record_error(None, &Error::LeaseLost);
         }
     }
@@ -292,7 +298,7 @@ impl Engine {
         report: &mut Report,
     ) {
         for job in jobs {
-            if !stop.is_cancelled() && !report.store_down {
+            if !stop.is_cancelled() && !report.store_down && !report.lease_lost {
                 self.run_job(*job, options, stop, report).await;
             }
         }
@@ -326,7 +332,7 @@ impl Engine {
                 Job::Plan => self.plan().run(report).await,
                 Job::MarkExpired => self.mark_expired().run(options, report).await,
                 Job::Deliver => self.deliver().run(stop, report).await,
-                Job::Purge => self.purge(report).await,
+                Job::Purge => self.purge().run(report).await,
             }
         };
         let started_at = Instant::now();
@@ -415,7 +421,7 @@ impl Engine {
         released.map(|()| Some(value))
     }
 
-    async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
+    pub(super) async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         let lease = Holder {
@@ -460,38 +466,11 @@ impl Engine {
             ended_at: Some(ended_at),
             outcome: Some(outcome.to_owned()),
         };
-        let mut tx = self.store.begin().await?;
-        tx.insert_run(new_id(started_at), &run, &text).await?;
-        tx.count_generation().await?;
-        tx.release_lease(SWEEP_LEASE, self.holder).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Deletes at most a page of old rows of each kind; the next sweep continues. `docs/retention.md` has the rules.
-    async fn purge(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
-        let last_purge = self.last_purge.0.load(Ordering::Relaxed);
-        if (now.timestamp() - last_purge).abs() < PURGE_INTERVAL_SECONDS {
-            return Ok(());
-        }
-        let keep = &self.settings.retention;
-        let cutoffs = PurgeCutoffs {
-            runs: shift(now, -keep.runs),
-            audit: shift(now, -keep.audit),
-            findings: shift(now, -keep.findings),
-            notices: shift(now, -keep.notices),
-        };
-        let ended_before = shift(now, -keep.gone_tokens);
-        let mut tx = self.store.begin().await?;
-        let tokens = tx.purge_ended_tokens(ended_before, PAGE_SIZE).await?;
-        let (day_ago, in_a_day) = (TimeDelta::days(-1), TimeDelta::days(1));
-        let replicas = tx.purge_replicas(shift(now, day_ago), shift(now, in_a_day));
-        let deleted = replicas.await? + tokens + tx.purge(&cutoffs, PAGE_SIZE).await?;
-        tx.commit().await?;
-        report.purged += deleted;
-        if deleted < PAGE_SIZE.unsigned_abs() {
-            self.last_purge.0.store(now.timestamp(), Ordering::Relaxed);
-        }
-        Ok(())
+        let id = new_id(started_at);
+        page!(self.leased_store(), tx => {
+            tx.insert_run(id, &run, &text).await?;
+            tx.count_generation().await?;
+            Ok(tx.release_lease(SWEEP_LEASE, self.holder).await?)
+        })
     }
 }

@@ -11,10 +11,11 @@ use crate::sources::owners::OwnersFile;
 use crate::sources::{
     self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRows, Right,
 };
-use crate::store::{SourceRow, Store};
+use crate::store::SourceRow;
 
 use super::common::{Error, OnProgress, Report, rows_were};
 use super::findings::judge_source;
+use super::leased::{LeasedStore, counted_page, page};
 use super::merge::{Changes, Walk};
 use super::upstream::{
     self, Answer, Preview, SOURCE, Shrunk, SweepOptions, SyncAttempt, WatchedSource, check_shrunk,
@@ -37,7 +38,7 @@ pub enum Change {
 }
 
 pub struct SyncSources<'a> {
-    pub(super) store: &'a Store,
+    pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
     pub(super) policy: &'a Policy,
     pub(super) sources: &'a [WatchedSource],
@@ -72,7 +73,7 @@ impl SyncSources<'_> {
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut row = answer.row;
-        let outcome = match answer.listing {
+        let mut outcome = match answer.listing {
             // The same file still has the same refused rows.
             Ok(Fetched::Unchanged) => Ok(row.sync_state.error.take()),
             Ok(Fetched::New(found)) => {
@@ -81,15 +82,15 @@ impl SyncSources<'_> {
             }
             Err(error) => Err(error),
         };
-        if let Err(Error::Store(error)) = outcome {
-            // Nothing can be recorded.
-            return Err(error.into());
-        }
-        if let Err(error) = &outcome
-            && error.wait().is_none()
-        {
-            // Forces a full listing in the next sweep.
-            row.fingerprint = None;
+        if let Err(error) = outcome {
+            if error.ends_job() {
+                return Err(error);
+            }
+            if error.wait().is_none() {
+                // Forces a full listing in the next sweep.
+                row.fingerprint = None;
+            }
+            outcome = Err(error);
         }
         let attempt = SyncAttempt {
             name: &row.name,
@@ -98,12 +99,16 @@ impl SyncSources<'_> {
             stale_since: None,
             outcome,
         };
-        let mut tx = self.store.begin().await?;
+        let mut page = self.store.begin().await?;
+        let mut counted = Report::default();
+        let state = &mut row.sync_state;
         SOURCE
-            .record(&mut tx, self.policy, &mut row.sync_state, attempt, report)
+            .record(page.tx(), self.policy, state, attempt, &mut counted)
             .await?;
-        tx.save_source(&row).await?;
-        Ok(tx.commit().await?)
+        page.tx().save_source(&row).await?;
+        self.store.commit(page).await?;
+        report.add(counted);
+        Ok(())
     }
 
     /// Merges a listing into the store. Returns the problem if rows were refused.
@@ -124,11 +129,12 @@ impl SyncSources<'_> {
                 found: found.listing.count,
                 before: row.tokens.unsigned_abs(),
             };
-            let mut tx = self.store.begin().await?;
-            SOURCE
-                .record_shrink(&mut tx, &row.name, &options.actor, shrunk, self.clock.now())
-                .await?;
-            tx.commit().await?;
+            let now = self.clock.now();
+            page!(self.store, tx => {
+                SOURCE
+                    .record_shrink(tx, &row.name, &options.actor, shrunk, now)
+                    .await
+            })?;
         }
         let tokens = found.tokens();
         let rules = watched.merge_rules(self.policy, found.asked_at);
@@ -148,10 +154,10 @@ impl SyncSources<'_> {
         if let Some(max_life) = listing.max_life {
             row.max_life = max_life.life.map(|life| life.num_seconds());
             row.max_life_evidence = Some(max_life.evidence);
-            let mut tx = self.store.begin().await?;
-            let rules = &self.policy.rules;
-            judge_source(&mut tx, rules, row, self.clock.now(), report).await?;
-            tx.commit().await?;
+            let (row, now) = (&*row, self.clock.now());
+            counted_page!(self.store, report, tx => {
+                judge_source(tx, &self.policy.rules, row, now, report).await
+            })?;
         }
         row.fingerprint = listing
             .fingerprint
@@ -179,17 +185,18 @@ impl SyncSources<'_> {
     ) -> Result<(), Error> {
         let mut walk = Walk::new(source, listed);
         while !walk.is_done() {
-            let mut tx = self.store.begin().await?;
-            let pairs = walk.next_pairs(&mut tx).await?;
+            let mut page = self.store.begin().await?;
+            let tx = page.tx();
+            let pairs = walk.next_pairs(tx).await?;
             let now = self.clock.now();
             let mut changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
-            changes.write(&mut tx, rules, now).await?;
+            changes.write(tx, rules, now).await?;
             if sources_that_mark_expired(self.sources).contains(&source) {
                 tx.set_mark_expired_at(&changes.seen_expired, Some(now))
                     .await?;
             }
+            self.store.commit(page).await?;
             changes.count(report);
-            tx.commit().await?;
             (self.on_progress)();
         }
         Ok(())
@@ -214,9 +221,7 @@ impl SyncSources<'_> {
         if known == admins {
             return Ok(());
         }
-        let mut tx = self.store.begin().await?;
-        tx.replace_source_admins(source, &admins).await?;
-        Ok(tx.commit().await?)
+        page!(self.store, tx => Ok(tx.replace_source_admins(source, &admins).await?))
     }
 
     /// Lists a source and passes on what a sync would change. Returns the counts of a sync, or `None` if nothing has

@@ -271,7 +271,7 @@ impl Wording {
                 }
                 alert
             }
-            Err(Error::Store(error)) => return Err(error.into()),
+            Err(error) if error.ends_job() => return Err(error),
             Err(error) => {
                 let text = error.chain();
                 let wait = error.wait();

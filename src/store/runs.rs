@@ -62,11 +62,11 @@ impl Tx {
     /// ends; on SQLite no other writes meanwhile.
     pub async fn lock_lease(&mut self, name: &str, holder: Uuid) -> Result<bool> {
         let sql = self.by_database(
-            "SELECT name FROM lease WHERE name = $1 AND holder = $2 AND until > $3",
-            "SELECT name FROM lease WHERE name = $1 AND holder = $2 AND until > $3 FOR SHARE",
+            "SELECT name FROM lease WHERE name = $1 AND holder = $2",
+            "SELECT name FROM lease WHERE name = $1 AND holder = $2 FOR SHARE",
         );
         let held: Option<String> = on!(self, c: Db => sqlx::query_scalar(sql)
-            .bind(name).bind(holder).bind(DateTime::UNIX_EPOCH).fetch_optional(c).await)?;
+            .bind(name).bind(holder).fetch_optional(c).await)?;
         Ok(held.is_some())
     }
 

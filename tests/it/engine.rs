@@ -14,10 +14,11 @@ use lapsed::sources::ListingBuilder;
 use lapsed::sources::{
     self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRow, Source,
 };
-use lapsed::store::{AuditRow, NoticeRow};
+use lapsed::store::{AuditRow, Holder, NoticeRow};
 use rstest::rstest;
 use tokio::sync::{Barrier, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::db::Db;
 use crate::world::{self, now};
@@ -728,4 +729,90 @@ async fn a_token_that_stays_due_ends_its_job_and_no_other(#[values(Sqlite, Postg
     };
     assert!(error.contains(&token.id.to_string()), "{error}");
     assert_eq!(report.expired, 1, "the other jobs go on");
+}
+
+/// Lets another process take the lease of the sweep at its end.
+async fn steal_lease(world: &World) {
+    let now = world.engine.now() + TimeDelta::minutes(1);
+    let thief = Holder {
+        id: new_id(now),
+        until: now + TimeDelta::minutes(1),
+    };
+    let mut tx = world.engine.store.begin().await.unwrap();
+    let far = now + TimeDelta::hours(1);
+    assert!(tx.take_lease("sweep", thief, now, far).await.unwrap());
+    tx.commit().await.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_leader_whose_lease_another_took_writes_nothing_more(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db).await;
+    let known = world.list("k-1", now() + TimeDelta::days(5)).await;
+    let notices = world.notices(&known).await;
+    let mut tx = world.engine.store.begin_read().await.unwrap();
+    let last_run = tx.find_last_run(false).await.unwrap().unwrap();
+    drop(tx);
+
+    world.engine.clock.advance(TimeDelta::days(5));
+    let new = ListedToken::with_id("k-2");
+    world.fake.tokens.lock().unwrap().push(new);
+    let (ready, is_ready) = oneshot::channel();
+    let (let_go, go_on) = oneshot::channel();
+    *world.fake.pause.lock().unwrap() = Some(Pause { ready, go_on });
+    let stop = CancellationToken::new();
+    let options = SweepOptions::default();
+    let steal = async {
+        is_ready.await.unwrap();
+        steal_lease(&world).await;
+        let_go.send(()).unwrap();
+    };
+    let (report, ()) = tokio::join!(world.engine.prepare(&options, &stop), steal);
+    assert_eq!(report.errors, ["sync: another sweep took over"]);
+    assert_eq!((report.tokens_new, report.expired), (0, 0), "{report:?}");
+
+    let mut tx = world.engine.store.begin_read().await.unwrap();
+    let id = TokenId::new("shop", "k-2");
+    assert_eq!(tx.load_tokens(&[id]).await.unwrap(), []);
+    let run = tx.find_last_run(false).await.unwrap().unwrap();
+    assert_eq!(run.started_at, last_run.started_at, "the thief reports");
+    assert_eq!(
+        world.notices(&known).await,
+        notices,
+        "what was written stays"
+    );
+    assert_eq!(world.token("k-1").await.status, Status::Active, "unmarked");
+}
+
+#[rstest]
+#[tokio::test]
+async fn pages_written_before_the_lease_was_lost_stay(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db).await;
+    let other = Uuid::from_u128(1);
+    let trigger = match db {
+        Sqlite => format!(
+            "CREATE TRIGGER steal AFTER INSERT ON token WHEN NEW.external_id = 'k-2400'
+             BEGIN UPDATE lease SET holder = x'{}'; END",
+            other.simple()
+        ),
+        Postgres => format!(
+            "CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.external_id = 'k-2400' THEN UPDATE lease SET holder = '{other}'; END IF;
+                 RETURN NULL; END $$;
+             CREATE TRIGGER steal AFTER INSERT ON token FOR EACH ROW EXECUTE FUNCTION steal()"
+        ),
+    };
+    world.database().execute(&trigger).await.unwrap();
+    let ids = 1000..2500;
+    let tokens = ids.map(|n| ListedToken::with_id(format!("k-{n}")));
+    *world.fake.tokens.lock().unwrap() = tokens.collect();
+    let stop = CancellationToken::new();
+    let options = SweepOptions::default();
+    let report = world.engine.prepare(&options, &stop).await;
+    assert_eq!(report.errors, ["sync: another sweep took over"]);
+    let mut tx = world.engine.store.begin_read().await.unwrap();
+    let stored = tx.count_present_tokens("shop").await.unwrap();
+    assert_eq!(stored.unsigned_abs(), report.tokens_new);
+    assert_eq!(report.tokens_new, 1000);
+    assert!(tx.find_last_run(false).await.unwrap().is_none());
 }

@@ -12,9 +12,10 @@ use crate::engine::common::{Error, Implausible};
 use crate::engine::findings;
 use crate::engine::upstream::{Shrunk, WatchedDirectory, check_shrunk};
 use crate::sources::Fetched;
-use crate::store::{Decision, DirectoryRow, Store};
+use crate::store::{Decision, DirectoryRow};
 
 use super::people::{ListedPeople, RelevantPeople};
+use crate::engine::leased::LeasedStore;
 
 const MAX_CONCURRENT_LOOKUPS: usize = 4;
 
@@ -96,7 +97,7 @@ struct ListingAnswer {
 }
 
 pub(super) struct Surveyor<'a> {
-    pub store: &'a Store,
+    pub store: LeasedStore<'a>,
     pub clock: &'a Clock,
     pub issuers: &'a Issuers,
 }
