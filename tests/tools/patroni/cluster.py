@@ -170,9 +170,12 @@ class Cluster:
         return self.dir / f"patroni-{self.patroni}" / "bin/patroni"
 
     def environment(self):
-        libraries = self.debs / f"usr/lib/{platform.machine()}-linux-gnu"
-        return {"HOME": str(self.dir), "LC_ALL": "C", "PATH": f"{self.bin}:{SYSTEM_PATH}", "LD_LIBRARY_PATH": str(libraries),
-                "PYTHONDONTWRITEBYTECODE": "1"}
+        return {"HOME": str(self.dir), "LC_ALL": "C", "PATH": f"{self.bin}:{SYSTEM_PATH}", "PYTHONDONTWRITEBYTECODE": "1",
+                "LD_LIBRARY_PATH": self.libraries()}
+
+    def libraries(self):
+        """PostgreSQL's own, which another version's would not replace, and those of the unpacked packages."""
+        return f"{pathlib.Path(self.bin).parent}/lib:{self.debs}/usr/lib/{platform.machine()}-linux-gnu"
 
     # ---- processes
 
@@ -278,7 +281,7 @@ class Cluster:
     def psql(self, sql, url=None, timeout=10):
         """The output of one statement; raises when it fails or takes too long."""
         command = [f"{self.bin}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", url or self.url(), "-c", sql]
-        environment = {**os.environ, "PGCONNECT_TIMEOUT": str(max(2, int(timeout)))}
+        environment = {**os.environ, "PGCONNECT_TIMEOUT": str(max(2, int(timeout))), "LD_LIBRARY_PATH": self.libraries()}
         try:
             done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout, env=environment)
         except subprocess.TimeoutExpired:
