@@ -30,6 +30,7 @@ mod http;
 mod lifecycle;
 mod nearest;
 mod network;
+mod server_warnings;
 mod telemetry;
 mod text;
 mod time;

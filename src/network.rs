@@ -21,6 +21,40 @@ pub fn is_exposed(url: &Url) -> bool {
 pub const TLS_ADVICE: &str =
     "see sslmode and sslrootcert in the URL; sslmode=disable connects without TLS";
 
+/// The URLs of the servers in a URL of PostgreSQL that names several, as libpq takes it
+/// (<https://www.postgresql.org/docs/current/libpq-connect.html>, "Specifying Multiple Hosts"). The server that takes
+/// writes is always used, so that `target_session_attrs` says nothing new.
+pub fn split_hosts(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return vec![url.to_owned()];
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let path = without_session_attributes(path);
+    let hosts = hosts.split(',');
+    hosts
+        .map(|host| format!("{scheme}://{user}{host}{path}"))
+        .collect()
+}
+
+fn without_session_attributes(path: &str) -> String {
+    let Some((path, query)) = path.split_once('?') else {
+        return path.to_owned();
+    };
+    let kept: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.starts_with("target_session_attrs="))
+        .collect();
+    match kept.as_slice() {
+        [] => path.to_owned(),
+        kept => format!("{path}?{}", kept.join("&")),
+    }
+}
+
 /// Requires TLS for a server on another host, where libpq and sqlx would only prefer it. `sslmode=disable` turns
 /// it off.
 pub fn require_tls(options: PgConnectOptions) -> PgConnectOptions {
@@ -53,6 +87,22 @@ mod tests {
         for host in ["", "localhost.example.org", "192.0.2.1", "0.0.0.0", "[::2]"] {
             assert!(!is_this_host(host), "{host}");
         }
+    }
+
+    #[rstest]
+    #[case::one("postgres://u:p@a/db", &["postgres://u:p@a/db"])]
+    #[case::several(
+        "postgres://u:p@a:5432,b:5433,[::1]/db?sslmode=require&target_session_attrs=read-write",
+        &[
+            "postgres://u:p@a:5432/db?sslmode=require",
+            "postgres://u:p@b:5433/db?sslmode=require",
+            "postgres://u:p@[::1]/db?sslmode=require",
+        ]
+    )]
+    #[case::an_at_sign_and_a_comma_in_the_path("postgres:///db,c?host=/run@x", &["postgres:///db,c?host=/run@x"])]
+    #[case::only_attributes("postgres://a/db?target_session_attrs=any", &["postgres://a/db"])]
+    fn a_url_may_name_several_hosts(#[case] url: &str, #[case] urls: &[&str]) {
+        assert_eq!(split_hosts(url), urls);
     }
 
     #[rstest]

@@ -4,9 +4,11 @@
 //! Dropping a transaction rolls it back.
 
 mod addresses;
+mod cluster;
 mod columns;
 mod copy;
 mod erasure;
+mod error;
 mod file;
 mod findings;
 mod mails;
@@ -14,21 +16,29 @@ mod notices;
 mod open;
 mod people;
 mod plans;
+mod postgres;
 mod removal;
 mod replicas;
+mod retrying;
 mod revocations;
 mod runs;
 mod schema;
+mod session;
 mod tokens;
 mod unusable;
 mod upstreams;
 mod views;
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqlitePool, Transaction};
 
+use cluster::{Cluster, LinkPool, SHORT_LIMIT};
 use file::OpenFile;
+use postgres::LONG_LIMIT;
+use session::{Session, guarded};
 
 pub use addresses::RefusedAddress;
 #[cfg(feature = "test-support")]
@@ -36,6 +46,7 @@ pub use copy::TABLES;
 pub use erasure::Erased;
 #[cfg(feature = "test-support")]
 pub use erasure::TEXT_COLUMNS;
+pub use error::{Error, Result};
 pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };
@@ -60,10 +71,10 @@ pub use views::{MailPreview, NoticeFilter, NoticeRow, TokenFilter, TokenView};
 const CHUNK_ROWS: usize = 1000;
 
 /// The database that holds everything lapsed knows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store(Pools);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Pools {
     /// One connection writes, several read, because SQLite has a single write lock.
     Sqlite {
@@ -72,33 +83,34 @@ enum Pools {
         /// Of a store that is written.
         file: Option<Arc<OpenFile>>,
     },
-    Postgres(PgPool),
+    Postgres {
+        cluster: Arc<Cluster>,
+        pool: LinkPool,
+    },
 }
 
 /// A transaction; all queries are its methods.
 pub enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Session),
 }
 
 /// Runs one statement on the transaction's database. `$db` names the database type, for query builders.
 macro_rules! on {
     ($tx:expr, $conn:ident : $db:ident => $body:expr) => {
-        (match $tx {
+        match $tx {
             $crate::store::Tx::Sqlite(tx) => {
                 #[allow(dead_code, clippy::allow_attributes, reason = "some need no builder")]
                 type $db = sqlx::Sqlite;
                 let $conn = &mut **tx;
-                $body
+                ($body).map_err($crate::store::Error::from)
             }
-            $crate::store::Tx::Postgres(tx) => {
+            $crate::store::Tx::Postgres(session) => {
                 #[allow(dead_code, clippy::allow_attributes, reason = "some need no builder")]
                 type $db = sqlx::Postgres;
-                let $conn = &mut **tx;
-                $body
+                $crate::store::guarded!(session, $conn => $body)
             }
-        })
-        .map_err($crate::store::Error::from)
+        }
     };
 }
 use on;
@@ -111,114 +123,9 @@ macro_rules! locking {
 }
 use locking;
 
-pub type Result<T> = std::result::Result<T, Error>;
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("store.url {0:?} is neither sqlite: nor postgres:")]
-    Url(String),
-    /// There is no store, and it must not be created: `[store] create` is off, or the command only reads.
-    #[error(
-        "there is no store at {0}; create it with `lapsed migrate`, or by a sweep with `[store] create = true`"
-    )]
-    Missing(String),
-    #[error(
-        "the store has schema version {found}, this program knows {known}: it was used by a newer \
-         lapsed; run that version, or restore a backup made before the upgrade"
-    )]
-    Newer { found: i64, known: i64 },
-    /// The schema is older, and the access mode does not allow an upgrade.
-    #[error("the store has an older schema; upgrade it with `lapsed migrate`")]
-    Older,
-    /// Its first migration is not ours: migrations change in place until the first release.
-    #[error(
-        "the store has an older schema, of a build of lapsed before 0.1.0, which cannot be upgraded; set another \
-         store.url and run `lapsed migrate`"
-    )]
-    EarlierBuild,
-    #[error("cannot open the store at {place}")]
-    Open {
-        place: String,
-        #[source]
-        source: sqlx::Error,
-    },
-    /// It cannot be opened until a person has followed the advice in `fix`.
-    #[error("cannot open the store at {place}: {reason}")]
-    Unusable {
-        place: String,
-        reason: String,
-        fix: String,
-    },
-    #[error("the store at {place} is not the file that was opened: {change}")]
-    FileChanged { place: String, change: &'static str },
-    #[error("cannot upgrade the store's schema")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    #[error("a statement of the store failed")]
-    Statement(#[source] sqlx::Error),
-    #[error("lapsed can back up an SQLite store only; back up PostgreSQL with pg_dump")]
-    NotEmbedded,
-    #[error("cannot write the backup {}", file.display())]
-    Copy {
-        file: std::path::PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    /// Nothing was committed.
-    #[error("the copied table {0} differs from the original, so the copy was discarded")]
-    CopyDiffers(&'static str),
-    #[error("cannot move the store: {0}")]
-    NotMoved(&'static str),
-    #[error("the store was moved to {0}; set [store] url to it")]
-    Moved(String),
-    /// A row holds a value that no version of lapsed writes.
-    #[error("the store is inconsistent: {0}")]
-    Inconsistent(sqlx::Error),
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Inconsistent(error),
-            error => Self::Statement(error),
-        }
-    }
-}
-
-impl Error {
-    /// Whether the store's file is damaged, or is not a database.
-    pub fn is_corruption(&self) -> bool {
-        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
-            return false;
-        };
-        // SQLite: 11 malformed, 26 not a database. PostgreSQL's codes are longer.
-        let code = source
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| matches!(code.as_ref(), "11" | "26"))
-    }
-
-    /// Whether a later attempt may succeed: the store is unreachable, busy, or was restarted.
-    pub fn is_transient(&self) -> bool {
-        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
-            return false;
-        };
-        match source {
-            sqlx::Error::Io(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::Protocol(_) => true,
-            // PostgreSQL: class 08 connection exception, 57P shutdown and start, 40 rollback,
-            // 53 too many connections or out of memory. SQLite: 5 busy, 6 locked, 13 full.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                ["08", "57P", "40", "53"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
-                    || matches!(code.as_ref(), "5" | "6" | "13" | "261" | "517")
-            }),
-            _ => false,
-        }
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.place()).finish()
     }
 }
 
@@ -228,23 +135,46 @@ impl Store {
     /// On SQLite it takes the write lock at once: a deferred transaction that first reads and then
     /// writes fails with "database is locked", regardless of the busy time-out.
     pub async fn begin(&self) -> Result<Tx> {
+        self.begin_within(LONG_LIMIT).await
+    }
+
+    /// As [`Store::begin`], for statements that take milliseconds and that others wait for: PostgreSQL counts as lost
+    /// if it does not answer within ten seconds.
+    pub async fn begin_short(&self) -> Result<Tx> {
+        self.begin_within(SHORT_LIMIT).await
+    }
+
+    async fn begin_within(&self, limit: Duration) -> Result<Tx> {
         Ok(match &self.0 {
             Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Tx::Postgres(begin_in_task(pool, "BEGIN").await?),
+            Pools::Postgres { cluster, pool } => {
+                Tx::Postgres(Session::begin(cluster, pool, "BEGIN", limit).await?)
+            }
         })
     }
 
     pub async fn begin_read(&self) -> Result<Tx> {
+        self.begin_read_within(LONG_LIMIT).await
+    }
+
+    /// As [`Store::begin_read`], with the limit of [`Store::begin_short`].
+    pub async fn begin_short_read(&self) -> Result<Tx> {
+        self.begin_read_within(SHORT_LIMIT).await
+    }
+
+    async fn begin_read_within(&self, limit: Duration) -> Result<Tx> {
+        const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
         Ok(match &self.0 {
             Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => Tx::Postgres(
-                begin_in_task(
-                    pool,
-                    "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                )
-                .await?,
-            ),
+            Pools::Postgres { cluster, pool } => {
+                Tx::Postgres(Session::begin(cluster, pool, BEGIN, limit).await?)
+            }
         })
+    }
+
+    /// Whether PostgreSQL was lost and is being looked for.
+    pub fn is_away(&self) -> bool {
+        matches!(&self.0, Pools::Postgres { cluster, .. } if cluster.is_away())
     }
 
     /// Fails if the file of an SQLite store was removed, replaced or overwritten since it was opened.
@@ -285,15 +215,7 @@ impl Store {
                 let file = std::path::absolute(&file).unwrap_or(file);
                 format!("sqlite://{}", file.display())
             }
-            Pools::Postgres(pool) => {
-                let options = pool.connect_options();
-                let database = options.get_database().unwrap_or_default();
-                format!(
-                    "postgres://{}:{}/{database}",
-                    options.get_host(),
-                    options.get_port()
-                )
-            }
+            Pools::Postgres { cluster, .. } => cluster.place(),
         }
     }
 
@@ -308,7 +230,7 @@ impl Store {
                 read.close().await;
                 write.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres { cluster, pool } => cluster.close(pool).await,
         }
     }
 }
@@ -317,7 +239,7 @@ impl Tx {
     pub async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(session) => session.commit().await?,
         }
         Ok(())
     }
@@ -329,17 +251,4 @@ impl Tx {
             Self::Postgres(_) => postgres,
         }
     }
-}
-
-/// Opens a transaction in its own task, which continues when the caller is dropped.
-///
-/// sqlx counts a transaction only once PostgreSQL has answered. A caller dropped before that would return the
-/// connection with an open transaction that is never ended, and the next writer on it might be inside a read-only one.
-async fn begin_in_task(
-    pool: &PgPool,
-    statement: &'static str,
-) -> sqlx::Result<Transaction<'static, Postgres>> {
-    let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
-    begun.unwrap_or(Err(sqlx::Error::PoolClosed))
 }

@@ -8,15 +8,15 @@ use std::panic::{self, PanicHookInfo};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{Directive, FilterFn, ParseError};
+use tracing_subscriber::filter::{Directive, FilterExt, FilterFn, ParseError};
 use tracing_subscriber::fmt::{self, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::causes::contains_panics;
-use crate::text;
+use crate::{server_warnings, text};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -146,17 +146,17 @@ fn has_colour(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
 }
 
 fn subscriber<W>(
-    filter: impl Layer<Registry> + Send + Sync,
+    filter: impl Filter<Registry> + Send + Sync + 'static,
     style: LineStyle,
     writer: W,
 ) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    let filter = filter.and(FilterFn::new(is_within_cap));
     tracing_subscriber::registry()
-        .with(filter)
-        .with(FilterFn::new(is_within_cap))
-        .with(format_layer(style, writer))
+        .with(format_layer(style, writer).with_filter(filter))
+        .with(server_warnings::layer())
 }
 
 fn format_layer<S, W>(style: LineStyle, writer: W) -> Box<dyn Layer<S> + Send + Sync>

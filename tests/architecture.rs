@@ -13,7 +13,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rules and helpers that every layer may use and that use no layer.
-const ROOT: [&str; 6] = ["causes", "files", "nearest", "network", "text", "time"];
+const ROOT: [&str; 7] = [
+    "causes",
+    "files",
+    "nearest",
+    "network",
+    "server_warnings",
+    "text",
+    "time",
+];
 
 /// The other top-level modules with those that they may use, as in `src/lib.rs`. `directories` uses `sources`, because
 /// people files are read like token files, and `clock`, because a sign-in with a key contains the time.

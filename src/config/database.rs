@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use ::config::ValueKind;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::field::{Field, Parsed};
 use super::secret::is_unread;
+use crate::network::split_hosts;
 
 /// Characters that must be percent-encoded in the path of a URL.
 const IN_PATH: &AsciiSet = &CONTROLS
@@ -47,32 +49,71 @@ const SOURCE: UrlHelp = UrlHelp {
     memory: "lapsed cannot read the memory of another program",
 };
 
+/// The URLs of a list, or in one text, are separated by spaces.
 pub(super) fn store_url(field: &Field) -> Parsed<SecretString> {
-    parse_url(field, &STORE)
+    let urls = match field.value.kind {
+        ValueKind::Array(_) => {
+            let items = field.items()?;
+            items
+                .iter()
+                .map(Field::secret)
+                .collect::<Parsed<Vec<_>>>()?
+        }
+        _ => vec![field.secret()?],
+    };
+    let texts = urls.iter().map(|url| url.expose_secret().trim());
+    // The path of an SQLite file may contain spaces.
+    let texts = texts.flat_map(|text| match text.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => split_urls(text),
+        _ => vec![text.to_owned()],
+    });
+    let urls: Vec<_> = texts
+        .map(|text| parse_url(&text, field, &STORE))
+        .collect::<Parsed<_>>()?;
+    if urls.is_empty() {
+        return Err(format!("names no server; {}", STORE.forms));
+    }
+    if urls.len() > 1 && urls.iter().any(|url| url.starts_with("sqlite:")) {
+        return Err(
+            "is a list, which only servers of PostgreSQL can be; name one SQLite file".to_owned(),
+        );
+    }
+    Ok(urls.join(" ").into())
+}
+
+/// Spaces separate them or, as in other lists of the environment, commas. A URL may itself contain commas.
+fn split_urls(text: &str) -> Vec<String> {
+    let text = text
+        .replace(",postgres://", " postgres://")
+        .replace(",postgresql://", " postgresql://");
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 pub(super) fn source_url(field: &Field) -> Parsed<SecretString> {
-    parse_url(field, &SOURCE)
-}
-
-fn parse_url(field: &Field, help: &UrlHelp) -> Parsed<SecretString> {
     let secret = field.secret()?;
     if is_unread(&secret) {
         return Ok(secret);
     }
-    let text = secret.expose_secret().trim();
+    let url = parse_url(secret.expose_secret().trim(), field, &SOURCE)?;
+    Ok(url.into())
+}
+
+fn parse_url(text: &str, field: &Field, help: &UrlHelp) -> Parsed<String> {
     if let Some(path) = text.strip_prefix("sqlite:") {
-        return Ok(sqlite_url(path, field.base(), help)?.into());
+        return sqlite_url(path, field.base(), help);
     }
     // The text may contain a password, so only its scheme is shown.
     match text.split_once("://").map(|(scheme, _)| scheme) {
-        Some("postgres" | "postgresql") => match Url::parse(text) {
-            Ok(_) => Ok(text.to_owned().into()),
-            Err(error) => Err(format!(
-                "is not a URL ({error}); write postgres://user:password@host/database, with special \
-                 characters in the password percent-encoded"
-            )),
-        },
+        Some("postgres" | "postgresql") => {
+            let hosts = split_hosts(text);
+            match hosts.iter().try_for_each(|url| Url::parse(url).map(drop)) {
+                Ok(()) => Ok(text.to_owned()),
+                Err(error) => Err(format!(
+                    "is not a URL ({error}); write postgres://user:password@host/database, with special \
+                     characters in the password percent-encoded"
+                )),
+            }
+        }
         Some(scheme) if scheme.len() < 20 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
             Err(format!(
                 "{} SQLite or PostgreSQL, not {scheme}://; {}",

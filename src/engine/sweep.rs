@@ -183,7 +183,8 @@ impl Engine {
     }
 
     pub async fn next_mail_at(&self) -> Result<Option<DateTime<Utc>>, Error> {
-        Ok(self.store.begin_read().await?.find_next_mail_at().await?)
+        let mut tx = self.store.begin_short_read().await?;
+        Ok(tx.find_next_mail_at().await?)
     }
 
     /// Runs one sweep. It never fails as a whole: the report has the errors of the jobs.
@@ -422,16 +423,19 @@ impl Engine {
     }
 
     pub(super) async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
-        let now = self.now();
-        let mut tx = self.store.begin().await?;
-        let lease = Holder {
-            id: self.holder,
-            until: shift(now, self.settings.delivery.lease),
+        let acquire = || async {
+            let now = self.now();
+            let mut tx = self.store.begin_short().await?;
+            let lease = Holder {
+                id: self.holder,
+                until: shift(now, self.settings.delivery.lease),
+            };
+            let max_until = shift(now, self.settings.delivery.lease * MAX_SKEW_FACTOR);
+            let taken = tx.take_lease(SWEEP_LEASE, lease, now, max_until).await?;
+            tx.commit().await?;
+            Ok(taken)
         };
-        let max_until = shift(now, self.settings.delivery.lease * MAX_SKEW_FACTOR);
-        let taken = tx.take_lease(SWEEP_LEASE, lease, now, max_until).await?;
-        tx.commit().await?;
-        Ok(taken)
+        self.store.retrying(acquire).await
     }
 
     /// Renews the lease three times per lease period; returns when it is lost.
@@ -449,7 +453,7 @@ impl Engine {
     }
 
     async fn release_sweep_lease(&self) -> Result<(), Error> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.store.begin_short().await?;
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }

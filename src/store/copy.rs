@@ -9,7 +9,7 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::schema::SCHEMA_MIN;
-use super::{Access, Error, Result, Store, Tx, on};
+use super::{Access, Error, Result, Store, Tx, guarded, on};
 
 /// Every table of the schema.
 pub const TABLES: [&str; 15] = [
@@ -167,7 +167,7 @@ impl Store {
     /// Fails if the store was moved, or upgraded so far that this program may not use it. Where that cannot be read, the
     /// statements report what is wrong.
     pub async fn check_usable(&self) -> Result<()> {
-        let check = async { self.begin_read().await?.check_usable().await };
+        let check = async { self.begin_short_read().await?.check_usable().await };
         match check.await {
             Err(refused @ (Error::Moved(_) | Error::Newer { .. })) => Err(refused),
             _ => Ok(()),
@@ -194,11 +194,11 @@ impl Tx {
 
     /// Lets no other process write until the transaction ends; on SQLite that is always so.
     async fn lock_tables(&mut self) -> Result<()> {
-        if let Self::Postgres(tx) = self {
+        if let Self::Postgres(session) = self {
             let tables = TABLES.join(", ");
             let sql = format!("LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE");
             let mut lock = QueryBuilder::<Postgres>::new(sql);
-            lock.build().execute(&mut **tx).await?;
+            guarded!(session, c => lock.build().execute(c).await)?;
         }
         Ok(())
     }
@@ -229,13 +229,14 @@ impl Tx {
 
     /// Allows statements that take as long as a large table does.
     async fn lift_time_limit(&mut self) -> Result<()> {
-        if let Self::Postgres(tx) = self {
+        if let Self::Postgres(session) = self {
             for sql in [
                 "SET LOCAL statement_timeout = 0",
                 "SET LOCAL idle_in_transaction_session_timeout = 0",
             ] {
-                sqlx::query(sql).execute(&mut **tx).await?;
+                guarded!(session, c => sqlx::query(sql).execute(c).await)?;
             }
+            session.lift_limit();
         }
         Ok(())
     }
@@ -251,16 +252,15 @@ impl Tx {
 
     /// Those columns of a table, on PostgreSQL, whose types are more precise.
     async fn find_columns(&mut self, table: &str, names: &[String]) -> Result<Vec<Column>> {
-        let Self::Postgres(tx) = self else {
+        let Self::Postgres(session) = self else {
             return Ok(Vec::new());
         };
-        let rows: Vec<(String, String)> = sqlx::query_as(
+        let query = sqlx::query_as(
             "SELECT column_name::text, data_type::text FROM information_schema.columns
              WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position",
-        )
-        .bind(table)
-        .fetch_all(&mut **tx)
-        .await?;
+        );
+        let rows: Vec<(String, String)> =
+            guarded!(session, c => query.bind(table).fetch_all(c).await)?;
         rows.into_iter()
             .filter(|(name, _)| names.contains(name))
             .map(|(name, data_type)| {

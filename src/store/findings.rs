@@ -11,7 +11,7 @@ use crate::domain::{Address, FindingKind, FindingState, Severity, Token, TokenId
 use super::columns::push_list;
 use super::people::{lost_statuses, push_works};
 use super::tokens::id_range;
-use super::{CHUNK_ROWS, IdentityRow, Result, Tx, locking, on};
+use super::{CHUNK_ROWS, IdentityRow, Result, Tx, guarded, locking, on};
 
 /// A finding with the token or source that it is about.
 #[derive(Debug, Clone, FromRow)]
@@ -195,17 +195,14 @@ impl Tx {
                     query.execute(&mut **tx).await?;
                 }
                 // Arrays: one statement for every number of tokens.
-                Self::Postgres(tx) => {
+                Self::Postgres(session) => {
                     let ids: Vec<_> = chunk.iter().map(|(id, _)| id.0).collect();
                     let ats: Vec<_> = chunk.iter().map(|(_, at)| *at).collect();
-                    sqlx::query(
+                    let query = sqlx::query(
                         "UPDATE token SET judge_at = v.judge_at
                          FROM unnest($1::uuid[], $2::timestamptz[]) AS v (id, judge_at) WHERE token.id = v.id",
-                    )
-                    .bind(ids)
-                    .bind(ats)
-                    .execute(&mut **tx)
-                    .await?;
+                    );
+                    guarded!(session, c => query.bind(ids).bind(ats).execute(c).await)?;
                 }
             }
         }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::domain::Address;
 
 use super::columns::push_list;
-use super::{CHUNK_ROWS, Pools, Result, Store, Tx, on};
+use super::session::{Session, check_replicated};
+use super::{CHUNK_ROWS, Pools, Result, SHORT_LIMIT, Store, Tx, guarded, on};
 
 /// A mail that this process holds under a lease.
 #[derive(Debug, Clone, FromRow)]
@@ -164,7 +165,9 @@ impl Tx {
         for chunk in records.chunks(CHUNK_ROWS) {
             count += match self {
                 Self::Sqlite(tx) => record_in_sqlite(&mut **tx, chunk, holder, now).await?,
-                Self::Postgres(tx) => record_in_postgres(&mut **tx, chunk, holder, now).await?,
+                Self::Postgres(session) => {
+                    guarded!(session, c => record_in_postgres(c, chunk, holder, now).await)?
+                }
             };
         }
         Ok(count)
@@ -307,7 +310,13 @@ impl Store {
         for chunk in records.chunks(CHUNK_ROWS) {
             count += match &self.0 {
                 Pools::Sqlite { write, .. } => record_in_sqlite(write, chunk, holder, now).await?,
-                Pools::Postgres(pool) => record_in_postgres(pool, chunk, holder, now).await?,
+                Pools::Postgres { cluster, pool } => {
+                    let mut session = Session::open(cluster, pool, SHORT_LIMIT).await?;
+                    let (count, warning) = guarded!(
+                        @warning &mut session, c => record_in_postgres(c, chunk, holder, now).await);
+                    check_replicated(warning)?;
+                    count?
+                }
             };
         }
         Ok(count)
@@ -382,7 +391,7 @@ async fn record_in_postgres(
     records: &[MailRecord],
     holder: Holder,
     now: DateTime<Utc>,
-) -> Result<u64> {
+) -> sqlx::Result<u64> {
     let changes: Vec<_> = records
         .iter()
         .map(|record| MailChange::new(record.verdict, holder, now))

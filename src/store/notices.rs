@@ -12,7 +12,7 @@ use crate::domain::{
 use crate::time::MAX_INSTANT;
 
 use super::columns::push_list;
-use super::{CHUNK_ROWS, Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
 /// The notices of a mail with their tokens, at most as many as a digest lists.
 #[derive(Debug, Clone, Default)]
@@ -184,7 +184,7 @@ impl Tx {
                 }
                 Ok(count)
             }
-            Self::Postgres(tx) => {
+            Self::Postgres(session) => {
                 let query = sqlx::query(INSERT_ARRAYS)
                     .bind(collect_column(notices, |n| n.id))
                     .bind(collect_column(notices, |n| n.token_id.map(|id| id.0)))
@@ -204,7 +204,8 @@ impl Tx {
                     .bind(mails)
                     .bind(now)
                     .bind(plan);
-                Ok(query.execute(&mut **tx).await?.rows_affected())
+                let done = guarded!(session, c => query.execute(c).await)?;
+                Ok(done.rows_affected())
             }
         }
     }
@@ -327,14 +328,13 @@ impl Tx {
     /// now and then, and plans full scans as long as they are those of an empty table. An engine that keeps its
     /// statistics elsewhere has NULL.
     pub async fn analyze_notices(&mut self, added: u64) -> Result<()> {
-        if let Self::Postgres(tx) = self {
-            let counted: Option<i64> = sqlx::query_scalar(
+        if let Self::Postgres(session) = self {
+            let query = sqlx::query_scalar(
                 "SELECT reltuples::bigint FROM pg_class WHERE oid = 'notice'::regclass",
-            )
-            .fetch_one(&mut **tx)
-            .await?;
+            );
+            let counted: Option<i64> = guarded!(session, c => query.fetch_one(c).await)?;
             if counted.is_some_and(|counted| u64::try_from(counted).unwrap_or(0) < added) {
-                sqlx::query("ANALYZE notice").execute(&mut **tx).await?;
+                guarded!(session, c => sqlx::query("ANALYZE notice").execute(c).await)?;
             }
         }
         Ok(())

@@ -7,18 +7,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePool};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, resolve, set_file_id};
-use super::schema::{
-    Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions, check_versions, migrate,
-};
-use super::unusable::{check_access, explain_postgres, explain_sqlite};
-use super::{Error, Pools, Result, Store};
+use super::schema::{Access, SQLITE_MIGRATIONS, Versions, check_versions, migrate};
+use super::unusable::{check_access, explain_sqlite};
+use super::{Error, Pools, Result, Store, postgres};
 use crate::files::{create_private, create_private_for_owner};
-use crate::network::require_tls;
 
 /// How long a statement waits for a connection or for SQLite's write lock.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,9 +22,7 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before another attempt to open a store that another process is creating.
 pub(super) const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
-/// A connection that was idle for longer is tested before use.
-const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
-/// More connections than sweep, delivery and HTTP need.
+/// More readers than sweep, delivery and HTTP need.
 const MAX_CONNECTIONS: u32 = 6;
 /// KiB of page cache for each reader; SQLite takes sizes in KiB as negative numbers. The daemon must stay under
 /// 64 MiB with a million tokens.
@@ -42,12 +36,13 @@ impl Store {
         Ok(Self::open_versioned(url, access).await?.0)
     }
 
-    /// Opens the store at `url` and returns its schema version before and after.
+    /// Opens the store at `url` and returns its schema version before and after. Several URLs of PostgreSQL, separated
+    /// by spaces, are servers of one cluster; the one that takes writes is used.
     pub async fn open_versioned(url: &str, access: Access) -> Result<(Self, Versions)> {
         let (store, versions) = if url.starts_with("sqlite:") {
             Self::open_sqlite(url, access).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            Self::open_postgres(url, access).await?
+            postgres::open(url, access).await?
         } else {
             let scheme = url.split(':').next().unwrap_or_default();
             return Err(Error::Url(scheme.to_owned()));
@@ -128,60 +123,6 @@ impl Store {
             file: opened,
         };
         Ok((Self(pools), versions))
-    }
-
-    async fn open_postgres(url: &str, access: Access) -> Result<(Self, Versions)> {
-        let location = match url::Url::parse(url) {
-            Ok(url) => {
-                let host = url.host_str().unwrap_or("localhost");
-                format!("postgres://{host}{}", url.path())
-            }
-            Err(_) => "postgres".to_owned(),
-        };
-        let open_error = |source| {
-            let place = location.clone();
-            explain_postgres(Error::Open { place, source }, &location)
-        };
-        let options = PgConnectOptions::from_str(url).map_err(open_error)?;
-        let options = require_tls(options)
-            .application_name("lapsed")
-            // A hanging statement must not hang the daemon, but a schema change may take minutes.
-            .options([
-                ("statement_timeout", "300s"),
-                ("idle_in_transaction_session_timeout", "60s"),
-                ("timezone", "UTC"),
-            ])
-            .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-        // Not through the pool, which retries until its time-out and then hides the cause.
-        let mut connection =
-            tokio::time::timeout(LOCK_TIMEOUT, PgConnection::connect_with(&options))
-                .await
-                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-                .map_err(open_error)?;
-        let place = location.clone();
-        let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place)
-            .await
-            .map_err(|error| explain_postgres(error, &location))?;
-        if versions.before < versions.now {
-            let migrated = migrate(&mut connection, &POSTGRES_MIGRATIONS).await;
-            migrated.map_err(|error| explain_postgres(error, &location))?;
-        }
-        connection.close().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(LOCK_TIMEOUT)
-            // Testing costs a round trip, so a connection that was just used is not tested.
-            .test_before_acquire(false)
-            .before_acquire(|connection, used| {
-                Box::pin(async move {
-                    if used.idle_for > MAX_UNTESTED_IDLE {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        Ok((Self(Pools::Postgres(pool)), versions))
     }
 
     /// What is damaged in the file of an SQLite store: in every page or, if not `is_thorough`, in a cheaper look. `None` if

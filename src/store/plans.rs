@@ -10,7 +10,7 @@ use crate::domain::Address;
 use crate::time::MAX_INSTANT;
 
 use super::columns::push_list;
-use super::{CHUNK_ROWS, Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct OpenMail {
@@ -181,7 +181,7 @@ impl Tx {
                 }
                 Ok(open)
             }
-            Self::Postgres(tx) => {
+            Self::Postgres(session) => {
                 let ids: Vec<_> = mails.iter().map(|(id, _)| *id).collect();
                 let recipients: Vec<_> = mails.iter().map(|(_, to)| to.as_str()).collect();
                 let keys: Vec<_> = mails.iter().map(|(_, to)| to.key()).collect();
@@ -191,7 +191,7 @@ impl Tx {
                     .bind(keys)
                     .bind(now)
                     .bind(plan);
-                Ok(query.fetch_all(&mut **tx).await?)
+                guarded!(session, c => query.fetch_all(c).await)
             }
         }
     }
@@ -258,7 +258,7 @@ impl Tx {
                     let query = query.build().persistent(chunk.len() == CHUNK_ROWS);
                     query.execute(&mut **tx).await?.rows_affected()
                 }
-                Self::Postgres(tx) => {
+                Self::Postgres(session) => {
                     let ids: Vec<_> = chunk.iter().map(|mail| mail.id).collect();
                     let keys: Vec<_> = chunk
                         .iter()
@@ -269,7 +269,7 @@ impl Tx {
                         .bind(keys)
                         .bind(horizon)
                         .bind(MAX_INSTANT);
-                    query.execute(&mut **tx).await?.rows_affected()
+                    guarded!(session, c => query.execute(c).await)?.rows_affected()
                 }
             };
         }

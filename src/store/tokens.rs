@@ -10,7 +10,7 @@ use crate::domain::{Address, ExpiryOrigin, Step, Token, TokenId};
 use crate::time::MAX_INSTANT;
 
 use super::columns::push_list;
-use super::{CHUNK_ROWS, Result, Tx, locking, on};
+use super::{CHUNK_ROWS, Result, Tx, guarded, locking, on};
 
 /// The columns of a token in insertion order.
 macro_rules! token_columns {
@@ -196,23 +196,20 @@ impl Tx {
                     let query = query.build().persistent(chunk.len() == CHUNK_ROWS);
                     query.execute(&mut **tx).await?;
                 }
-                Self::Postgres(tx) => {
+                Self::Postgres(session) => {
                     let ids: Vec<_> = chunk.iter().map(|(id, ..)| id.0).collect();
                     let due_ats: Vec<_> = chunk.iter().map(|(_, due_at, _)| *due_at).collect();
                     let steps: Vec<_> = chunk
                         .iter()
                         .map(|(.., step)| step.map(Step::seconds))
                         .collect();
-                    sqlx::query(
+                    let query = sqlx::query(
                         "UPDATE token SET due_at = v.due_at, planned_step = v.step
                          FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS v (id, due_at, step)
                          WHERE token.id = v.id",
-                    )
-                    .bind(ids)
-                    .bind(due_ats)
-                    .bind(steps)
-                    .execute(&mut **tx)
-                    .await?;
+                    );
+                    let query = query.bind(ids).bind(due_ats).bind(steps);
+                    guarded!(session, c => query.execute(c).await)?;
                 }
             }
         }

@@ -11,6 +11,7 @@
 #[path = "../support/assert.rs"]
 mod assert;
 mod bad_responses;
+mod clusters;
 mod daemon;
 mod devtron;
 mod directories;

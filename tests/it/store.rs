@@ -8,6 +8,7 @@ mod notices;
 mod opening;
 mod people;
 mod planning;
+mod reaching;
 mod removal;
 mod replicas;
 mod revocations;

@@ -62,24 +62,8 @@ impl Claimer {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Claimed, Error> {
-        let mut tx = self.store.begin().await?;
-        let mails = tx
-            .claim_mails(
-                holder,
-                now,
-                shift(now, self.backoff.max * MAX_SKEW_FACTOR),
-                limit,
-            )
-            .await?;
-        let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
-        if ids.is_empty() {
-            return Ok(Claimed::default());
-        }
-        tx.settle_claimed(&ids, now).await?;
-        tx.count_generation().await?;
-        // Only now: on PostgreSQL the claim waits for a move or a migration that is under way.
-        tx.check_usable().await?;
-        tx.commit().await?;
+        let take = || self.take_mails(holder, now, limit);
+        let mails = self.store.retrying(take).await?;
         let mut claimed = Claimed {
             is_full: i64::try_from(mails.len()).is_ok_and(|count| count == limit),
             ..Claimed::default()
@@ -88,6 +72,27 @@ impl Claimer {
             self.render(chunk, now, &mut claimed).await?;
         }
         Ok(claimed)
+    }
+
+    async fn take_mails(
+        &self,
+        holder: Holder,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<ClaimedMail>, Error> {
+        let mut tx = self.store.begin_short().await?;
+        let max_next_at = shift(now, self.backoff.max * MAX_SKEW_FACTOR);
+        let mails = tx.claim_mails(holder, now, max_next_at, limit).await?;
+        if mails.is_empty() {
+            return Ok(mails);
+        }
+        let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
+        tx.settle_claimed(&ids, now).await?;
+        tx.count_generation().await?;
+        // Only now: on PostgreSQL the claim waits for a move or a migration that is under way.
+        tx.check_usable().await?;
+        tx.commit().await?;
+        Ok(mails)
     }
 
     /// Renders claimed mails. Their contents are read outside the claiming transaction: the set of notices is frozen, and

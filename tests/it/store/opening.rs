@@ -12,7 +12,7 @@ use crate::db::{Db, sqlite_url};
 use Db::{Postgres, Sqlite};
 
 /// An error with its causes, as shown to people.
-fn full_message(error: &Error) -> String {
+pub fn full_message(error: &Error) -> String {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
@@ -65,7 +65,8 @@ async fn an_unreachable_server_is_transient_and_its_password_is_not_shown() {
     assert!(error.is_transient(), "{error:?}");
     assert!(!format!("{error:?} {}", full_message(&error)).contains("secret"));
     assert!(
-        full_message(&error).starts_with("cannot open the store at postgres://127.0.0.1/lapsed: "),
+        full_message(&error)
+            .starts_with("cannot open the store at postgres://127.0.0.1:9/lapsed: "),
         "{}",
         full_message(&error)
     );

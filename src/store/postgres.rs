@@ -1,0 +1,96 @@
+//! Opening a store on PostgreSQL.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+use super::cluster::Cluster;
+use super::error::explain_loss;
+use super::schema::{Access, POSTGRES_MIGRATIONS, Versions, check_versions, migrate};
+use super::unusable::explain_postgres;
+use super::{Error, Pools, Result, Store};
+use crate::causes::Causes;
+use crate::network::{require_tls, split_hosts};
+
+/// A hanging statement must not hang the daemon, but a page of a large table may take minutes.
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(5);
+/// The server's own limit comes first, unless the server does not answer.
+pub(super) const LONG_LIMIT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(10));
+
+pub(super) async fn open(urls: &str, access: Access) -> Result<(Store, Versions)> {
+    let hosts = parse_hosts(urls)?;
+    let needs_writes = !matches!(access, Access::ReadOnly | Access::AsIs);
+    let cluster = Cluster::new(hosts, needs_writes);
+    let place = cluster.place();
+    let connected = cluster.connect_any().await;
+    let mut connection = connected.map_err(|errors| explain_all(errors, &place))?;
+    let explain = |error| explain_postgres(error, &place);
+    let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place.clone())
+        .await
+        .map_err(explain)?;
+    if versions.before < versions.now {
+        // Without a time limit: a change of the schema takes as long as a large table does.
+        let migrated = migrate(&mut connection, &POSTGRES_MIGRATIONS).await;
+        migrated.map_err(explain)?;
+    }
+    connection.close().await?;
+    let pool = cluster.pool()?;
+    Ok((Store(Pools::Postgres { cluster, pool }), versions))
+}
+
+/// The servers of the URLs, which spaces separate.
+fn parse_hosts(urls: &str) -> Result<Vec<PgConnectOptions>> {
+    let urls = urls.split_whitespace().flat_map(split_hosts);
+    urls.map(|url| parse_host(&url)).collect()
+}
+
+fn parse_host(url: &str) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).map_err(|source| {
+        let place = "postgres://".to_owned();
+        explain_postgres(Error::Open { place, source }, "PostgreSQL")
+    })?;
+    let statement_timeout = format!("{}s", STATEMENT_TIMEOUT.as_secs());
+    Ok(require_tls(options)
+        .application_name("lapsed")
+        .options([
+            ("statement_timeout", statement_timeout.as_str()),
+            ("idle_in_transaction_session_timeout", "60s"),
+            // A role or another engine may have another default, under which transactions fail that race.
+            ("default_transaction_isolation", "read committed"),
+            ("timezone", "UTC"),
+        ])
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO))
+}
+
+/// The error of a store none of whose servers can be used.
+fn explain_all(errors: Vec<(String, sqlx::Error)>, place: &str) -> Error {
+    let explain = |source| {
+        let source = explain_loss(source);
+        let opening = Error::Open {
+            place: place.to_owned(),
+            source,
+        };
+        explain_postgres(opening, place)
+    };
+    let mut explained: Vec<_> = errors
+        .into_iter()
+        .map(|(host, source)| (host, explain(source)))
+        .collect();
+    if explained.len() == 1
+        && let Some((_, only)) = explained.pop()
+    {
+        return only;
+    }
+    let reason = |(host, error): &(String, Error)| match error {
+        Error::Unusable { reason, .. } => format!("{host}: {reason}"),
+        Error::Open { source, .. } => format!("{host}: {}", Causes(source)),
+        error => format!("{host}: {}", Causes(error)),
+    };
+    Error::NoServer {
+        place: place.to_owned(),
+        reasons: explained.iter().map(reason).collect(),
+        is_transient: explained.iter().any(|(_, error)| error.is_transient()),
+    }
+}
