@@ -94,6 +94,13 @@ pub fn install(
     })
 }
 
+/// Collects the warnings of servers for a command that logs nothing. Does nothing once logging is set up.
+pub fn collect_warnings() {
+    let _ = tracing_subscriber::registry()
+        .with(server_warnings::layer())
+        .try_init();
+}
+
 /// Reports panics in the log, and on stderr before the log is set up.
 pub fn report_panics() {
     panic::set_hook(Box::new(log_panic));

@@ -100,6 +100,7 @@ pub(super) async fn with_store<T>(
     mode: Mode,
     work: impl AsyncFnOnce(&Store) -> Result<T>,
 ) -> Result<T> {
+    telemetry::collect_warnings();
     let (store, _scratch) = match mode {
         Mode::Normal => (open_store(config).await?, None),
         Mode::DryRun => open_store_for_dry_run(config).await?,
