@@ -59,6 +59,7 @@ pub use people::{IdentityCount, IssuerIdentity};
 pub use people::{IdentityFilter, IdentityRow};
 pub use plans::OpenMail;
 pub use removal::GhostFinding;
+pub use retrying::Retries;
 pub use revocations::{DueLoss, LossRow};
 pub use runs::{AuditRow, PurgeCutoffs, RunRow};
 pub use schema::{Access, Versions};

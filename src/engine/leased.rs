@@ -67,20 +67,26 @@ impl OpenPage {
     }
 }
 
-/// Writes one page: the work is one transaction. A macro, because the compiler cannot prove that a future with an
-/// asynchronous closure may change threads.
+/// Writes one page: the work is one transaction, which is tried again if it lost a race. A macro, because the compiler
+/// cannot prove that a future with an asynchronous closure may change threads.
 macro_rules! page {
     ($store:expr, $tx:ident => $work:expr) => {{
         let store: $crate::engine::leased::LeasedStore<'_> = $store;
-        async {
-            let mut page = store.begin().await?;
-            let $tx = page.tx();
-            let value: Result<_, $crate::engine::common::Error> = async { $work }.await;
-            let value = value?;
-            store.commit(page).await?;
-            Ok::<_, $crate::engine::common::Error>(value)
+        let mut retries = $crate::store::Retries::default();
+        loop {
+            let written = async {
+                let mut page = store.begin().await?;
+                let $tx = page.tx();
+                let value: Result<_, $crate::engine::common::Error> = async { $work }.await;
+                let value = value?;
+                store.commit(page).await?;
+                Ok::<_, $crate::engine::common::Error>(value)
+            };
+            match written.await {
+                Err(error) if retries.wait_for_another(&error).await => {}
+                written => break written,
+            }
         }
-        .await
     }};
 }
 pub(super) use page;

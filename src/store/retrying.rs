@@ -19,22 +19,42 @@ const BACKOFF: Backoff = Backoff {
 impl Store {
     /// Runs `work`, which begins and commits one whole transaction. If the transaction lost a race with another, it is
     /// run again, up to five times in all.
-    pub async fn retrying<T, E: StdError + 'static, F: Future<Output = Result<T, E>>>(
+    pub async fn retrying<
+        T,
+        E: StdError + Send + Sync + 'static,
+        F: Future<Output = Result<T, E>>,
+    >(
         &self,
         mut work: impl FnMut() -> F,
     ) -> Result<T, E> {
-        let mut tries = 1;
+        let mut retries = Retries::default();
         loop {
             match work().await {
-                Err(error) if tries < MAX_TRIES && is_retryable(&error) => {
-                    tracing::debug!("a transaction is tried again: {error}");
-                    let pause = BACKOFF.delay_after(tries, random_id());
-                    tokio::time::sleep(pause.to_std().unwrap_or(Duration::ZERO)).await;
-                    tries += 1;
-                }
+                Err(error) if retries.wait_for_another(&error).await => {}
                 result => return result,
             }
         }
+    }
+}
+
+/// How often a transaction was tried; for work that cannot be a closure.
+#[derive(Default)]
+pub struct Retries(u32);
+
+impl Retries {
+    /// Whether to try again, after a pause.
+    pub async fn wait_for_another(
+        &mut self,
+        error: &(dyn StdError + Send + Sync + 'static),
+    ) -> bool {
+        self.0 += 1;
+        if self.0 >= MAX_TRIES || !is_retryable(error) {
+            return false;
+        }
+        tracing::debug!("a transaction is tried again: {error}");
+        let pause = BACKOFF.delay_after(self.0, random_id());
+        tokio::time::sleep(pause.to_std().unwrap_or(Duration::ZERO)).await;
+        true
     }
 }
 
