@@ -37,8 +37,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use cluster::{Cluster, LinkPool, SHORT_LIMIT};
 use file::OpenFile;
-use postgres::LONG_LIMIT;
-use session::{Session, guarded};
+use session::{LONG_LIMIT, Session, guarded};
 
 pub use addresses::RefusedAddress;
 #[cfg(feature = "test-support")]

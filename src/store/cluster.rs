@@ -193,9 +193,7 @@ impl Cluster {
             return Ok(state.epoch);
         }
         let loss = self.state.borrow().loss.clone().unwrap_or_default();
-        Err(Error::Unreachable(sqlx::Error::Io(io::Error::other(
-            loss.to_string(),
-        ))))
+        Err(unreachable(&loss))
     }
 
     /// A connection of `epoch` is of no use, so the others are probably not either.
@@ -270,7 +268,12 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<Link> {
-        let State { epoch, host, .. } = self.0.state.borrow().clone();
+        let State {
+            epoch, host, loss, ..
+        } = self.0.state.borrow().clone();
+        if let Some(loss) = loss {
+            return Err(unreachable(&loss));
+        }
         Ok(Link {
             connection: self.0.connect(host).await?,
             epoch,
@@ -305,6 +308,11 @@ async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
         .fetch_one(connection)
         .await?;
     Ok(read_only == "off")
+}
+
+/// The store is away; `loss` says why.
+fn unreachable(loss: &str) -> Error {
+    Error::Unreachable(sqlx::Error::Io(io::Error::other(loss.to_owned())))
 }
 
 fn takes_no_writes() -> sqlx::Error {

@@ -9,15 +9,11 @@ use sqlx::{ConnectOptions, Connection};
 use super::cluster::Cluster;
 use super::error::explain_loss;
 use super::schema::{Access, POSTGRES_MIGRATIONS, Versions, check_versions, migrate};
+use super::session::STATEMENT_TIMEOUT;
 use super::unusable::explain_postgres;
 use super::{Error, Pools, Result, Store};
 use crate::causes::Causes;
 use crate::network::{require_tls, split_hosts};
-
-/// A hanging statement must not hang the daemon, but a page of a large table may take minutes.
-const STATEMENT_TIMEOUT: Duration = Duration::from_mins(5);
-/// The server's own limit comes first, unless the server does not answer.
-pub(super) const LONG_LIMIT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(10));
 
 pub(super) async fn open(urls: &str, access: Access) -> Result<(Store, Versions)> {
     let hosts = parse_hosts(urls)?;

@@ -14,6 +14,11 @@ use super::cluster::{Cluster, LinkPool, PooledLink, SHORT_LIMIT, State, no_answe
 use super::{Error, Result};
 use crate::server_warnings;
 
+/// A hanging statement must not hang the daemon, but a page of a large table may take minutes.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_mins(5);
+/// The server's own limit comes first, unless the server does not answer.
+pub(super) const LONG_LIMIT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(10));
+
 pub struct Session {
     /// `None` once it is given back or closed.
     link: Option<PooledLink>,
