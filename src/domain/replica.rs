@@ -20,6 +20,18 @@ pub struct Replica {
     pub seen_at: DateTime<Utc>,
 }
 
+/// The part of a rate that the replica `own` may use, so that all live ones together keep to the whole. A command that
+/// sends is no replica, and counts as one more.
+pub fn share_of_rate(rate: f64, replicas: &[Replica], own: Uuid, now: DateTime<Utc>) -> f64 {
+    let mut count = 1.0;
+    for replica in replicas {
+        if replica.id != own && replica.is_live(now) {
+            count += 1.0;
+        }
+    }
+    rate / count
+}
+
 impl Replica {
     pub fn is_live(&self, now: DateTime<Utc>) -> bool {
         (now - self.seen_at).abs() <= LIVE_FOR

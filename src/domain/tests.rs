@@ -7,6 +7,7 @@ mod forecast;
 mod history;
 mod plan;
 mod policy;
+mod replica;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 

@@ -11,6 +11,7 @@
 //! worker's last mail are on disk, so a crash leaves at most one mail per connection with an unknown outcome.
 
 mod claim;
+mod pace;
 mod pool;
 mod record;
 mod refusals;
@@ -32,6 +33,7 @@ use super::common::{Error, OnProgress, Report};
 use super::upstream::WatchedSource;
 
 use claim::{Claimed, Claimer, Composer};
+use pace::Pace;
 use pool::{Pool, Refused};
 use record::Batch;
 use refusals::{Refusals, RelayHealth};
@@ -125,7 +127,9 @@ impl<'a> Pass<'a> {
             settings, clock, ..
         } = self.recorder;
         let size = (self.pool.size(), &events_in);
-        let mut workers = Workers::new(self.job.mailer, settings, clock, stop, size);
+        let rate = self.recorder.load_rate().await?;
+        let pace = rate.map(|rate| Arc::new(Pace::new(rate)));
+        let mut workers = Workers::new(self.job.mailer, settings, clock, stop, (size, &pace));
         let third = settings.lease_third();
         let mut renew_at = Instant::now() + third;
         loop {
@@ -135,6 +139,9 @@ impl<'a> Pass<'a> {
                 let lease_end = self.recorder.lease_end();
                 let renewed = self.recorder.renew_leases().await;
                 self.pool.extend_leases(&renewed, lease_end);
+                if let Some(pace) = &pace {
+                    self.recorder.adjust_pace(pace).await;
+                }
                 renew_at = Instant::now() + third;
             }
             self.claim_ahead(stop);

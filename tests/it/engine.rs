@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
-    Cell, Expiry, ExpiryOrigin, ListedToken, SourceTerms, Status, Token, TokenId,
+    Cell, Expiry, ExpiryOrigin, ListedToken, Replica, SourceTerms, Status, Token, TokenId,
 };
 use lapsed::engine::{Error, RevocationOrder, RevokeRefusal, SweepOptions, WatchedSource, new_id};
 use lapsed::sources::ListingBuilder;
@@ -815,4 +816,42 @@ async fn pages_written_before_the_lease_was_lost_stay(#[values(Sqlite, Postgres)
     assert_eq!(stored.unsigned_abs(), report.tokens_new);
     assert_eq!(report.tokens_new, 1000);
     assert!(tx.find_last_run(false).await.unwrap().is_none());
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_rate_is_divided_among_live_replicas(#[values(Sqlite, Postgres)] db: Db) {
+    let mut world = World::new(db).await;
+    world.engine.settings.delivery.mails_per_second = Some(20.0);
+    let replica = |id, seen_at| Replica {
+        id,
+        host: "lapsed-1".to_owned(),
+        version: "0.1.0".to_owned(),
+        configuration: "0123456789ab".to_owned(),
+        started_at: now(),
+        seen_at,
+    };
+    let mut tx = world.engine.store.begin().await.unwrap();
+    for row in [
+        replica(world.engine.holder, now()),
+        replica(Uuid::from_u128(1), now() - TimeDelta::minutes(2)),
+        replica(Uuid::from_u128(2), now() - TimeDelta::minutes(9)),
+    ] {
+        tx.save_replica(&row).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let listed = (0..8).map(|n| ListedToken {
+        issuer: Cell::Value(format!("user{n}@example.org").parse().unwrap()),
+        expiry: Cell::Value(Expiry::At(now() + TimeDelta::days(5))),
+        ..ListedToken::with_id(format!("k-{n}"))
+    });
+    *world.fake.tokens.lock().unwrap() = listed.collect();
+    let stop = CancellationToken::new();
+    let begun_at = Instant::now();
+    let report = world.engine.sweep(&SweepOptions::default(), &stop).await;
+    let elapsed = begun_at.elapsed();
+    // With the administrator's digest.
+    assert_eq!(report.mails_sent, 9, "{report:?}");
+    // Two of three are live: 8 intervals of a tenth of a second.
+    assert!(elapsed >= Duration::from_millis(790), "{elapsed:?}");
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +16,8 @@ use crate::notify::message::{Rendered, Writer};
 use crate::notify::template::Templates;
 use crate::notify::transport::{Connection, Transport};
 use crate::store::ClaimedMail;
+
+use super::pace::Pace;
 
 const MAX_CONNECT_ATTEMPTS: u32 = 3;
 /// Gives a server time to notice that an earlier connection is closed.
@@ -143,7 +144,7 @@ struct Worker {
     number: usize,
     mailer: Arc<Mailer>,
     clock: Clock,
-    pace: Option<Arc<DefaultDirectRateLimiter>>,
+    pace: Option<Arc<Pace>>,
     messages_per_connection: u32,
     stop: CancellationToken,
     events: mpsc::UnboundedSender<Event>,
@@ -213,7 +214,7 @@ impl Worker {
         job: &mut Job,
     ) -> Result<(), Attempt> {
         if let Some(pace) = &self.pace {
-            pace.until_ready().await;
+            pace.wait().await;
         }
         let open = if let Some(open) = open {
             open
@@ -281,12 +282,8 @@ impl Workers {
         settings: &Delivery,
         clock: &Clock,
         stop: &CancellationToken,
-        (count, events): (usize, &mpsc::UnboundedSender<Event>),
+        ((count, events), pace): ((usize, &mpsc::UnboundedSender<Event>), &Option<Arc<Pace>>),
     ) -> Self {
-        let pace = settings
-            .mails_per_second
-            .and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate)))
-            .map(|quota| Arc::new(RateLimiter::direct(quota)));
         let mut jobs = Vec::new();
         let mut tasks = JoinSet::new();
         for number in 0..count {
