@@ -30,7 +30,7 @@ pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipien
 #[cfg(test)]
 pub use policy::ForecastWarning;
 pub use policy::{AccountAdmins, Policy, StepOutlook, StepState, forecast_notices, plan};
-pub use replica::{Replica, share_of_rate};
+pub use replica::{Replica, describe_drift, share_of_rate};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;
 pub use step::Step;

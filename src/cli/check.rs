@@ -22,7 +22,7 @@ use super::{Context, setup};
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Config, Monitoring, Transport};
-use crate::domain::{Address, Cover, SyncState};
+use crate::domain::{Address, Cover, SyncState, describe_drift};
 use crate::engine;
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::{Relay, SmtpSettings};
@@ -211,6 +211,10 @@ async fn check_stored(
         && let Some(warning) = engine_warning(&version)
     {
         warn("store", warning);
+    }
+    if let Some(drift) = describe_drift(&tx.list_replicas().await?, now) {
+        let fix = "give all of them the same configuration, and restart them";
+        warn("replicas", format!("{drift}; {fix}"));
     }
     let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
     if held > 0 {

@@ -1,6 +1,6 @@
 //! The state of the daemon, for the health pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::Step;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, SWEEP_LEASE};
 use crate::http::{self, DirectoryHealth, Fault, LastSweep, Readiness, Snapshot, SourceHealth};
 use crate::store::{self, DirectoryRow, RunRow, SourceRow, Tx};
 use crate::time::shift;
@@ -71,6 +71,7 @@ impl http::Health for Health {
             let key = (state.parse()?, step.map(Step::from_seconds));
             *snapshot.notices.entry(key).or_default() += to_u64(count);
         }
+        self.add_replicas(&mut tx, now, &mut snapshot).await?;
         let mut rows: BTreeMap<String, SourceRow> = tx
             .list_sources()
             .await?
@@ -109,6 +110,27 @@ fn directory_health(row: &DirectoryRow, is_fresh: bool) -> DirectoryHealth {
 }
 
 impl Health {
+    async fn add_replicas(
+        &self,
+        tx: &mut Tx,
+        now: DateTime<Utc>,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), Fault> {
+        let mut configurations = BTreeSet::new();
+        for replica in tx.list_replicas().await? {
+            if replica.is_live(now) {
+                *snapshot.replicas.entry(replica.version).or_default() += 1;
+                configurations.insert(replica.configuration);
+            }
+        }
+        snapshot.replica_configurations = configurations.len() as u64;
+        if let Some(lease) = tx.find_lease(SWEEP_LEASE).await? {
+            snapshot.is_leader = lease.holder == self.engine.holder;
+            snapshot.lease_holder_changes = u64::try_from(lease.changes).unwrap_or(0);
+        }
+        Ok(())
+    }
+
     async fn add_directories(
         &self,
         tx: &mut Tx,

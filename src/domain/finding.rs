@@ -24,6 +24,8 @@ string_enum! {
         SourceAllowsUnlimited = "source_allows_unlimited",
         /// A sync has read the source, and it is no longer configured.
         Unconfigured = "unconfigured",
+        /// Live replicas have different configurations.
+        ReplicaDrift = "replica_drift",
     }
 }
 

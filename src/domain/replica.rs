@@ -1,5 +1,7 @@
 //! Replicas: the daemons that share one store.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -18,6 +20,29 @@ pub struct Replica {
     pub started_at: DateTime<Utc>,
     /// By its own clock.
     pub seen_at: DateTime<Utc>,
+}
+
+/// Which configurations live replicas have, if they differ. Their versions do not matter: the same settings have the same
+/// fingerprint in each, so an upgrade of one after the other is no drift.
+pub fn describe_drift(replicas: &[Replica], now: DateTime<Utc>) -> Option<String> {
+    let mut hosts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for replica in replicas.iter().filter(|replica| replica.is_live(now)) {
+        let group = hosts.entry(&replica.configuration).or_default();
+        group.insert(&replica.host);
+    }
+    let groups: Vec<_> = hosts
+        .into_iter()
+        .map(|(configuration, hosts)| {
+            let hosts: Vec<_> = hosts.into_iter().collect();
+            format!("{configuration} on {}", hosts.join(", "))
+        })
+        .collect();
+    (groups.len() > 1).then(|| {
+        format!(
+            "live replicas have different configurations: {}",
+            groups.join("; ")
+        )
+    })
 }
 
 /// The part of a rate that the replica `own` may use, so that all live ones together keep to the whole. A command that

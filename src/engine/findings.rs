@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::domain::{
     FindingKind, Identity, Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic,
-    checked_suffix,
+    checked_suffix, describe_drift,
 };
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Tx};
 
 use super::common::{Error, PAGE_SIZE, PageGuard, Report, new_id};
-use super::leased::{LeasedStore, page};
+use super::leased::{LeasedStore, counted_page, page};
 
 /// Setting: the fingerprint of the rules by which every token was judged.
 pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
@@ -94,6 +94,34 @@ pub(super) async fn judge_source(
     let wanted = finding.into_iter().collect();
     changes.add(None, &row.name, open, wanted, now);
     changes.write(tx, now, report).await
+}
+
+/// What the finding about replicas has as its source.
+const REPLICAS: &str = "replicas";
+
+/// Judges whether live replicas have the same configuration.
+pub(super) async fn judge_replicas(
+    store: LeasedStore<'_>,
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let mut tx = store.begin_read().await?;
+    let drift = describe_drift(&tx.list_replicas().await?, now);
+    let mut open = tx.load_open_source_findings(REPLICAS).await?;
+    drop(tx);
+    open.retain(|known| known.kind == FindingKind::ReplicaDrift);
+    if drift.is_none() && open.is_empty() {
+        return Ok(());
+    }
+    let finding = drift.map(|evidence| RuleFinding {
+        kind: FindingKind::ReplicaDrift,
+        severity: Severity::Medium,
+        since: None,
+        evidence,
+    });
+    let mut changes = FindingChanges::default();
+    changes.add(None, REPLICAS, open, finding.into_iter().collect(), now);
+    counted_page!(store, report, tx => changes.write(tx, now, report).await)
 }
 
 /// Resolves findings about lost access that no longer hold, and cancels their unsent notices.

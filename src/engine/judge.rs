@@ -16,7 +16,7 @@ use crate::time::shift;
 use super::common::{Error, OnProgress, PAGE_SIZE, PageGuard, Report, horizon, new_id};
 use super::findings::{
     self, JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL, format_evidence, judge_page,
-    judge_source, loss_severity, resolve_losses,
+    judge_replicas, judge_source, loss_severity, resolve_losses,
 };
 use super::ghosts::Ghosts;
 use super::leased::{LeasedStore, counted_page, page};
@@ -58,6 +58,7 @@ impl Judge<'_> {
             sources: self.sources,
         };
         ghosts.run(report).await?;
+        judge_replicas(self.store, self.clock.now(), report).await?;
         let mut tx = self.store.begin_read().await?;
         let settings = tx
             .load_settings(&[JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL])

@@ -77,6 +77,14 @@ pub struct Snapshot {
     pub plans_held: u64,
     /// Directories with a held mass change.
     pub directories_held: u64,
+    /// Live replicas by version.
+    pub replicas: BTreeMap<String, u64>,
+    /// How many different configurations the live replicas have.
+    pub replica_configurations: u64,
+    /// Whether this process sweeps, or was the last to sweep.
+    pub is_leader: bool,
+    /// How often another process took the sweep's lease.
+    pub lease_holder_changes: u64,
     /// By name; configured sources only.
     pub sources: BTreeMap<String, SourceHealth>,
     /// By name; configured directories only.

@@ -11,7 +11,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, Result, TEXT_FORMAT, TextEncoder};
+use prometheus::{
+    GaugeVec, IntCounter, IntCounterVec, Opts, Registry, Result, TEXT_FORMAT, TextEncoder,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -105,6 +107,7 @@ pub fn render(snapshot: &Snapshot) -> Result<String> {
     page.add_notices(snapshot)?;
     page.add_mails(snapshot)?;
     page.add_sweeps(snapshot)?;
+    page.add_replicas(snapshot)?;
     page.add_sources(snapshot)?;
     page.add_directories(snapshot)?;
     page.add_identities(snapshot)?;
@@ -223,6 +226,32 @@ impl Page {
             "Directories with a mass change that waits for `lapsed directory release`.",
             to_f64(snapshot.directories_held),
         )
+    }
+
+    fn add_replicas(&self, snapshot: &Snapshot) -> Result<()> {
+        let own = [env!("CARGO_PKG_VERSION")];
+        let replicas = snapshot.replicas.iter();
+        let replicas = replicas.map(|(version, count)| ([version.as_str()], to_f64(*count)));
+        self.gauges(
+            "lapsed_replicas",
+            "Live replicas by version.",
+            ["version"],
+            std::iter::once((own, 0.0)).chain(replicas),
+        )?;
+        self.gauge(
+            "lapsed_replica_configurations",
+            "Different configurations of the live replicas.",
+            to_f64(snapshot.replica_configurations),
+        )?;
+        self.gauge(
+            "lapsed_replica_is_leader",
+            "1 if this process sweeps or was the last to sweep, else 0.",
+            f64::from(snapshot.is_leader),
+        )?;
+        let help = "How often another process took the sweep's lease.";
+        let changes = IntCounter::new("lapsed_lease_holder_changes_total", help)?;
+        changes.inc_by(snapshot.lease_holder_changes);
+        self.0.register(Box::new(changes))
     }
 
     fn add_sources(&self, snapshot: &Snapshot) -> Result<()> {

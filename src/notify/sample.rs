@@ -394,6 +394,7 @@ fn one_finding(n: usize) -> OpenFinding {
         "last used on 2026-05-01; unused_after is 90d",
         "auth-token-max-ttl-minutes is 0: tokens may live without an expiry",
         "no [[source]] has had this name since 2026-11-18 09:00 UTC; its tokens are warned about until 2026-11-25 09:00 UTC",
+        "live replicas have different configurations: 49043aef5e51 on lapsed-0; db4439873468 on lapsed-1",
     ];
     let kind = FindingKind::ALL[n % evidence.len()];
     let severity = match kind {
@@ -403,7 +404,7 @@ fn one_finding(n: usize) -> OpenFinding {
     let source = sources[n % sources.len()].to_owned();
     let is_source = matches!(
         kind,
-        FindingKind::SourceAllowsUnlimited | FindingKind::Unconfigured
+        FindingKind::SourceAllowsUnlimited | FindingKind::Unconfigured | FindingKind::ReplicaDrift
     );
     OpenFinding {
         id: TokenId::new("finding", &n.to_string()).0,

@@ -63,6 +63,42 @@ fn two_daemons_share_the_work_without_avoidable_duplicates() {
     assert_eq!(summary["violations"], json!({}), "{summary:#}");
 }
 
+fn open_drift(world: &World) -> Vec<serde_json::Value> {
+    // The leader may be one of the daemons.
+    world.run(&["sweep"]);
+    world.list(&["finding", "list", "--kind", "replica_drift"])
+}
+
+#[test]
+fn replicas_with_different_configurations_are_reported() {
+    let mut world = World::new(Db::Postgres);
+    let first = Daemon::start(&world, "first");
+    world.set("notify.steps", "[\"14d\"]");
+    let second = Daemon::start(&world, "second");
+    let drift = wait_until("the drift is found", || open_drift(&world).pop());
+    let replicas = world.list(&["replica", "list"]);
+    assert_eq!(replicas.len(), 2, "{replicas:?}");
+    for replica in &replicas {
+        assert_eq!(replica["state"], "live", "{replica}");
+        let configuration = replica["configuration"].as_str().unwrap();
+        let host = replica["host"].as_str().unwrap();
+        let evidence = drift["evidence"].as_str().unwrap();
+        assert!(evidence.contains(configuration), "{evidence}");
+        assert!(evidence.contains(host), "{evidence}");
+    }
+    assert_eq!(drift["token_name"], "replicas");
+    world
+        .run(&["check"])
+        .says("live replicas have different configurations");
+    second.stop();
+    wait_until("the drift is resolved", || {
+        open_drift(&world).is_empty().then_some(())
+    });
+    assert_eq!(world.list(&["replica", "list"]).len(), 1, "it deregisters");
+    first.stop();
+    assert_eq!(world.list(&["replica", "list"]).len(), 0);
+}
+
 #[test]
 fn a_daemon_takes_over_the_mails_of_one_that_died() {
     let mut server = MailServer::start("--delay-ms 30:60");

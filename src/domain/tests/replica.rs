@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rstest::rstest;
 use uuid::Uuid;
 
-use crate::domain::{Replica, share_of_rate};
+use crate::domain::{Replica, describe_drift, share_of_rate};
 
 fn now() -> DateTime<Utc> {
     "2026-11-21T09:00:00Z".parse().unwrap()
@@ -41,4 +41,25 @@ fn a_replica_is_live_for_three_minutes(#[case] seen_seconds_ago: i64, #[case] is
 fn a_rate_is_divided_among_live_replicas(#[case] replicas: &[Replica], #[case] share: f64) {
     let own = Uuid::from_u128(1);
     assert!((share_of_rate(6.0, replicas, own, now()) - share).abs() < 1e-9);
+}
+
+#[test]
+fn live_replicas_with_different_configurations_drift() {
+    let with = |id, seen_seconds_ago, configuration: &str| Replica {
+        configuration: configuration.to_owned(),
+        ..replica(id, seen_seconds_ago)
+    };
+    let drift = |replicas: &[Replica]| describe_drift(replicas, now());
+    assert_eq!(drift(&[]), None);
+    assert_eq!(drift(&[with(1, 0, "aa"), with(2, 0, "aa")]), None);
+    assert_eq!(drift(&[with(1, 0, "aa"), with(2, 999, "bb")]), None, "gone");
+    let upgraded = Replica {
+        version: "0.2.0".to_owned(),
+        ..with(2, 0, "aa")
+    };
+    assert_eq!(drift(&[with(1, 0, "aa"), upgraded]), None, "only upgraded");
+    assert_eq!(
+        drift(&[with(3, 0, "bb"), with(2, 9, "aa"), with(1, 9, "aa")]).unwrap(),
+        "live replicas have different configurations: aa on lapsed-1, lapsed-2; bb on lapsed-3"
+    );
 }

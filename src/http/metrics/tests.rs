@@ -39,6 +39,10 @@ fn sample() -> Snapshot {
         last_success_at: None,
         plans_held: 1,
         directories_held: 0,
+        replicas: [("0.0.1".to_owned(), 2)].into(),
+        replica_configurations: 2,
+        is_leader: true,
+        lease_holder_changes: 5,
         sources: [
             (
                 "exports".to_owned(),
@@ -98,6 +102,15 @@ fn all_numbers_of_the_snapshot_are_shown() {
         "lapsed_last_sweep_success_timestamp_seconds 0",
         "lapsed_plans_held 1",
         "lapsed_directories_held 0",
+        r#"lapsed_replicas{version="0.0.1"} 2"#,
+        concat!(
+            r#"lapsed_replicas{version=""#,
+            env!("CARGO_PKG_VERSION"),
+            r#""} 0"#
+        ),
+        "lapsed_replica_configurations 2",
+        "lapsed_replica_is_leader 1",
+        "lapsed_lease_holder_changes_total 5",
         r#"lapsed_source_failing{source="exports"} 1"#,
         r#"lapsed_source_tokens{source="exports"} 43"#,
         r#"lapsed_source_last_sync_timestamp_seconds{source="exports"} 1764003600.25"#,

@@ -123,6 +123,7 @@ impl Part {
         }
         let noun = match kind {
             FindingKind::SourceAllowsUnlimited | FindingKind::Unconfigured => "source",
+            FindingKind::ReplicaDrift => "finding",
             _ => "token",
         };
         let [title, _, advice] = texts(kind);
@@ -241,6 +242,11 @@ fn texts(kind: FindingKind) -> [&'static str; 3] {
             "no longer configured",
             "Put its [[source]] back; or keep its history under a new name with `lapsed source rename`; or remove its \
              tokens with `lapsed source forget`.",
+        ],
+        FindingKind::ReplicaDrift => [
+            "Replicas have different configurations",
+            "about replicas",
+            "Give all of them the same configuration, and restart them; `lapsed replica list` shows each.",
         ],
     }
 }
