@@ -280,6 +280,7 @@ string_enum! {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub tokens_new: u64,

@@ -313,7 +313,8 @@ impl Engine {
         stop: &CancellationToken,
         report: &mut Report,
     ) {
-        let work = async {
+        // Some are large.
+        let work = Box::pin(async {
             match job {
                 Job::Sync => {
                     let sync = async {
@@ -335,7 +336,7 @@ impl Engine {
                 Job::Deliver => self.deliver().run(stop, report).await,
                 Job::Purge => self.purge().run(report).await,
             }
-        };
+        });
         let started_at = Instant::now();
         let result = AssertUnwindSafe(work).catch_unwind().await;
         let elapsed_ms = started_at.elapsed().as_millis();
