@@ -221,10 +221,11 @@ impl Cluster {
         let found = self.closed.run_until_cancelled(async {
             let probes = (0..self.hosts.len()).map(|host| Box::pin(self.wait_for_host(host)));
             let mut found = select_all(probes);
+            let loss = self.state.borrow().loss.clone().unwrap_or_default();
             if let Ok((host, ..)) = timeout(PROBE_INTERVAL, &mut found).await {
+                tracing::info!("a connection to the store was lost and is replaced: {loss}");
                 return (host, false);
             }
-            let loss = self.state.borrow().loss.clone().unwrap_or_default();
             tracing::warn!("the store cannot be reached: {loss}");
             (found.await.0, true)
         });
