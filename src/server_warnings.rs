@@ -10,13 +10,14 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 /// The target of sqlx's log lines about what a server sends beside a result.
 const TARGET: &str = "sqlx::postgres::notice";
 
 thread_local! {
-    /// The last warning of the future that this thread polls; the outer `None` if none collects them.
-    static WARNING: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
+    /// The last warning that arrived on this thread.
+    static WARNING: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Runs `work`; also returns the last warning that a server sent meanwhile. Needs a [`layer`].
@@ -25,9 +26,11 @@ pub async fn collect<T>(work: impl Future<Output = T>) -> (T, Option<String>) {
     let mut warning = None;
     let output = poll_fn(|context| {
         // sqlx logs while it is polled, on this thread.
-        WARNING.set(Some(warning.take()));
+        WARNING.take();
         let poll = work.as_mut().poll(context);
-        warning = WARNING.take().flatten();
+        if let Some(arrived) = WARNING.take() {
+            warning = Some(arrived);
+        }
         poll
     })
     .await;
@@ -35,9 +38,9 @@ pub async fn collect<T>(work: impl Future<Output = T>) -> (T, Option<String>) {
 }
 
 /// The part of the log that [`collect`] needs, regardless of the log level.
-pub fn layer<S: Subscriber>() -> impl Layer<S> + Send + Sync
+pub fn layer<S>() -> impl Layer<S> + Send + Sync
 where
-    S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let filter = FilterFn::new(is_warning).with_max_level_hint(Level::WARN);
     Layer::<S>::with_filter(Collector, filter)
@@ -51,13 +54,9 @@ struct Collector;
 
 impl<S: Subscriber> Layer<S> for Collector {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        WARNING.with_borrow_mut(|slot| {
-            if let Some(warning) = slot {
-                let mut text = Text::default();
-                event.record(&mut text);
-                *warning = Some(text.0);
-            }
-        });
+        let mut text = Text::default();
+        event.record(&mut text);
+        WARNING.set(Some(text.0));
     }
 }
 

@@ -119,12 +119,12 @@ pub(super) fn store_advice(error: &store::Error) -> (Exit, Option<&str>) {
         store::Error::Open { .. } if error.is_corruption() => {
             (Exit::Failed, Some(STORE_DAMAGE_HINT))
         }
-        store::Error::Open { .. } => (Exit::TempFail, Some(STORE_ACCESS_HINT)),
-        store::Error::NoServer {
-            is_transient: false,
-            ..
-        } => (Exit::Config, Some(STORE_ACCESS_HINT)),
-        store::Error::NoServer { .. } => (Exit::TempFail, Some(STORE_ACCESS_HINT)),
+        store::Error::NoServer { is_transient, .. } if !is_transient => {
+            (Exit::Config, Some(STORE_ACCESS_HINT))
+        }
+        store::Error::Open { .. } | store::Error::NoServer { .. } => {
+            (Exit::TempFail, Some(STORE_ACCESS_HINT))
+        }
         transient if transient.is_transient() => (Exit::TempFail, None),
         _ => (Exit::Failed, None),
     }

@@ -204,8 +204,7 @@ impl Tx {
                     .bind(mails)
                     .bind(now)
                     .bind(plan);
-                let done = guarded!(session, c => query.execute(c).await)?;
-                Ok(done.rows_affected())
+                guarded!(session, c => query.execute(c).await).map(|done| done.rows_affected())
             }
         }
     }
