@@ -282,10 +282,6 @@ string_enum! {
 
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a key of the JSON report, or a state of its own"
-)]
 pub struct Report {
     pub tokens_new: u64,
     pub tokens_changed: u64,

@@ -42,7 +42,7 @@ impl Store {
         let (store, versions) = if url.starts_with("sqlite:") {
             Self::open_sqlite(url, access).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            postgres::open(url, access).await?
+            Box::pin(postgres::open(url, access)).await?
         } else {
             let scheme = url.split(':').next().unwrap_or_default();
             return Err(Error::Url(scheme.to_owned()));
