@@ -10,7 +10,7 @@ mod assert;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -636,6 +636,45 @@ async fn a_server_that_wants_text_for_a_refused_recipient_gets_an_empty_one() {
     assert!(is_sent(&send(&mut session, &mail(2)).await));
     drop(session);
     server.join().unwrap();
+}
+
+#[rstest]
+#[case::without_a_word("")]
+#[case::with_a_reply("421 4.4.2 timed out\r\n")]
+#[tokio::test]
+async fn no_text_is_sent_to_a_server_that_gave_up_waiting_for_it(#[case] farewell: &'static str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut answer = |reply: &str| {
+            stream.write_all(reply.as_bytes()).unwrap();
+            lines.next().unwrap().unwrap()
+        };
+        answer("220 x\r\n");
+        answer("250 x\r\n");
+        answer("250 ok\r\n");
+        answer("250 ok\r\n");
+        stream.write_all(b"354 go on\r\n").unwrap();
+        (stream, lines)
+    });
+    let mut session = relay_at(port, Tls::None).connect().await.unwrap();
+    session.begin(&mail(1)).await.unwrap();
+    let (mut stream, mut lines) = server.join().unwrap();
+    stream.write_all(farewell.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    // So that this program, too, has heard of it.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let outcome = session.finish(&mail(1)).await;
+    assert_eq!(outcome.fault().unwrap().stage, Stage::Data);
+    assert!(
+        matches!(outcome, Outcome::Deferred(_) | Outcome::ServerFault(_)),
+        "{outcome:?}"
+    );
+    assert!(!session.is_usable());
+    drop(session);
+    assert!(lines.next().is_none(), "it got a text");
 }
 
 /// A greeting of several lines whose last has no text, and the second AUTH line that Postfix sends with

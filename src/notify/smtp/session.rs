@@ -5,11 +5,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::commands::{Auth, Data, Ehlo, Quit, Rset, Starttls};
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{self, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::domain::Address;
@@ -122,7 +123,11 @@ impl Session {
 
     /// Sends the text and waits for the reply to the final dot.
     pub async fn finish(&mut self, mail: &Rendered) -> Outcome {
-        match self.transfer(mail).await {
+        let transferred = match self.check_open().await {
+            Ok(()) => self.transfer(mail).await,
+            Err(fault) => Err(fault),
+        };
+        match transferred {
             Ok(reply) => {
                 self.sent += 1;
                 Outcome::Sent {
@@ -256,6 +261,26 @@ impl Session {
             expect(Stage::Data, reply, 354..=354)?;
         }
         Ok(())
+    }
+
+    /// Fails if the server gave up waiting for the text: a copy cannot arrive, which is not known after the final dot.
+    async fn check_open(&mut self) -> Result<(), Fault> {
+        let Some(filled) = self.wire.fill_buf().now_or_never() else {
+            return Ok(());
+        };
+        let filled = filled.map(<[u8]>::len);
+        self.dead = true;
+        Err(match filled {
+            Ok(0) => Fault::new(
+                Stage::Data,
+                "the server closed the connection before the text was sent",
+            ),
+            Ok(_) => {
+                let reply = self.reply(Stage::Data).await?;
+                Fault::from_reply(Stage::Data, reply.code, &reply.text())
+            }
+            Err(error) => Fault::new(Stage::Data, error),
+        })
     }
 
     async fn transfer(&mut self, mail: &Rendered) -> Result<Reply, Fault> {
