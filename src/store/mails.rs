@@ -154,7 +154,8 @@ impl Tx {
     /// Records results of claimed mails in one statement; returns how many were written.
     ///
     /// After its lease has lapsed, a mail still belongs to its holder until another process claims it; then
-    /// nothing is written.
+    /// nothing is written. If another has marked it unknown, only the holder knows what happened, and that mark does not
+    /// count.
     pub async fn record_mails(
         &mut self,
         records: &[MailRecord],
@@ -292,6 +293,15 @@ impl Tx {
             .bind(now).fetch_one(c).await)
     }
 
+    /// Since when the mail is due that waits longest: to be claimed, or to be taken back from a holder that is gone.
+    pub async fn find_oldest_due_mail(&mut self) -> Result<Option<DateTime<Utc>>> {
+        on!(self, c: Db => sqlx::query_scalar(
+            "SELECT MIN(at) FROM (
+                SELECT MIN(next_at) AS at FROM mail WHERE state IN ('open', 'waiting', 'unknown')
+                UNION ALL SELECT MIN(lease_until) FROM mail WHERE state IN ('claimed', 'sending')) AS due")
+            .fetch_one(c).await)
+    }
+
     pub async fn find_next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
         on!(self, c: Db => sqlx::query_scalar(
             "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)
@@ -359,7 +369,8 @@ async fn record_in_sqlite(
 ) -> Result<u64> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "UPDATE mail SET state = v.column2, next_at = COALESCE(v.column3, next_at), sent_at = v.column4,
-            attempts = attempts + v.column5, unknowns = unknowns + v.column6, reason = v.column7,
+            attempts = attempts + v.column5 - (state = 'unknown'),
+            unknowns = unknowns + v.column6 - (state = 'unknown'), reason = v.column7,
             lease_until = v.column8, first_tried_at = COALESCE(first_tried_at, v.column9)
          FROM (",
     );
@@ -398,7 +409,8 @@ async fn record_in_postgres(
         .collect();
     let query = sqlx::query(
         "UPDATE mail SET state = v.state, next_at = COALESCE(v.next_at, mail.next_at), sent_at = v.sent_at,
-            attempts = mail.attempts + v.attempts, unknowns = mail.unknowns + v.unknowns, reason = v.reason,
+            attempts = mail.attempts + v.attempts - (mail.state = 'unknown')::int,
+            unknowns = mail.unknowns + v.unknowns - (mail.state = 'unknown')::int, reason = v.reason,
             lease_until = v.lease_until, first_tried_at = COALESCE(mail.first_tried_at, v.first_tried_at)
          FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::bigint[],
             $7::text[], $8::timestamptz[], $9::timestamptz[])

@@ -334,6 +334,65 @@ async fn a_mail_abandoned_while_sending_counts_as_unknown_once(#[values(Sqlite, 
 }
 
 #[rstest]
+#[case::it_can_start_now(Verdict::Sending, "sending", (0, 0))]
+#[case::it_was_not_sent(Verdict::Returned, "waiting", (0, 0))]
+#[case::it_was_sent(Verdict::Sent, "sent", (1, 0))]
+#[case::it_was_refused(Verdict::Retry(minutes(9)), "waiting", (1, 0))]
+#[case::the_reply_was_lost(Verdict::Unknown(minutes(9)), "unknown", (1, 1))]
+#[tokio::test]
+async fn a_holder_takes_back_a_mail_that_another_marked_unknown(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[case] verdict: Verdict,
+    #[case] state: &str,
+    #[case] (attempts, unknowns): (i64, i64),
+) {
+    let (store, fresh) = db.store().await;
+    one_mail(&store).await;
+    let away = holder(minutes(1));
+    let id = claim(&store, away, now()).await[0].id;
+    record(&store, away, id, Verdict::Sending).await;
+    let lapsed = write!(store, tx => tx.reclaim_lapsed_mails(minutes(2), days(1)));
+    write!(store, tx => tx.settle_lapsed_mail(&lapsed[0], Verdict::Unknown(minutes(7)), "the sender died"));
+    // Twice, as after a commit whose answer was lost.
+    for _ in 0..2 {
+        record(&store, away, id, verdict).await;
+        let row = "SELECT state || ' ' || attempts || ' ' || unknowns FROM mail";
+        if !matches!(verdict, Verdict::Retry(_)) {
+            assert_eq!(
+                fresh.texts(row).await,
+                [format!("{state} {attempts} {unknowns}")]
+            );
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_mail_is_due_until_it_is_claimed_and_again_when_its_lease_is_over(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    assert_eq!(read!(store, tx => tx.find_oldest_due_mail()), None);
+    one_mail(&store).await;
+    assert_eq!(read!(store, tx => tx.find_oldest_due_mail()), Some(now()));
+    let mine = holder(minutes(5));
+    let id = claim(&store, mine, now()).await[0].id;
+    assert_eq!(
+        read!(store, tx => tx.find_oldest_due_mail()),
+        Some(minutes(5))
+    );
+    record(&store, mine, id, Verdict::Retry(minutes(9))).await;
+    assert_eq!(
+        read!(store, tx => tx.find_oldest_due_mail()),
+        Some(minutes(9))
+    );
+    let other = holder(minutes(99));
+    claim(&store, other, minutes(9)).await;
+    record(&store, other, id, Verdict::Sent).await;
+    assert_eq!(read!(store, tx => tx.find_oldest_due_mail()), None);
+}
+
+#[rstest]
 #[tokio::test]
 async fn giving_up_an_unknown_mail_is_final(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
