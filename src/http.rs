@@ -54,7 +54,7 @@ fn router(health: Arc<dyn Health>) -> Router {
     let cache = Arc::new(Cache::new(Arc::clone(&health), metrics::MAX_AGE));
     Router::new()
         .route("/", get(index))
-        .route("/healthz", get(healthz))
+        .route("/healthz", get(healthz).with_state(Arc::clone(&health)))
         .route("/readyz", get(readyz).with_state(health))
         .route("/metrics", get(metrics::metrics).with_state(cache))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
@@ -93,12 +93,18 @@ async fn index() -> &'static str {
     )
 }
 
-/// `GET /healthz`: the process is alive. A hanging daemon is detected by the watchdog.
-async fn healthz() -> &'static str {
-    "ok"
+/// `GET /healthz`: 503 when a restart is needed, by the same rule as the watchdog's.
+async fn healthz(State(health): State<Arc<dyn Health>>) -> Response {
+    match health.stalled_work() {
+        None => "ok".into_response(),
+        Some(work) => {
+            let text = format!("{work} has stalled\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
 }
 
-/// `GET /readyz`: 200 when the store answers and the last sweep is recent and successful, else 503.
+/// `GET /readyz`: 200 when the store answers, the last sweep is recent and successful, and mails do not wait, else 503.
 async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
     let readiness = timeout(STORE_TIMEOUT, health.readiness())
         .await
@@ -106,6 +112,9 @@ async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
             store_fault: Some("no answer in time".to_owned()),
             last_sweep: None,
             fresh_since: DateTime::UNIX_EPOCH,
+            mail_due_at: None,
+            mail_tried_at: DateTime::UNIX_EPOCH,
+            delivering_since: DateTime::UNIX_EPOCH,
         });
     let reason = readiness.not_ready_reason();
     let body = ReadyzBody {

@@ -20,7 +20,7 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use heartbeat::Heartbeat;
+pub use heartbeat::{Heartbeat, find_stalled};
 pub use service_manager::ServiceManager;
 pub use ticker::Ticker;
 
@@ -92,13 +92,13 @@ impl Lifecycle {
         self.tasks.stopping.clone()
     }
 
-    /// Answers the service manager's watchdog, if there is one, while the heartbeat continues.
-    pub fn spawn_watchdog(&self, heartbeat: Heartbeat) {
+    /// Answers the service manager's watchdog, if there is one, while all heartbeats continue.
+    pub fn spawn_watchdog(&self, heartbeats: Vec<Heartbeat>) {
         let Some(timeout) = self.manager.watchdog() else {
             return;
         };
         let manager = self.manager.clone();
-        let watchdog = answer_watchdog(manager, timeout / 2, heartbeat, self.stopping());
+        let watchdog = answer_watchdog(manager, timeout / 2, heartbeats, self.stopping());
         self.tasks.spawn("watchdog", watchdog);
     }
 
@@ -203,30 +203,30 @@ async fn next_stop_signal(signals: &mut Signals) {
     while signals.next().await != Signal::Stop {}
 }
 
-/// Notifies the watchdog every `period` while the heartbeat continues.
+/// Notifies the watchdog every `period` while all heartbeats continue.
 ///
-/// It stops together with the runtime or the heartbeat, so that a hanging daemon is killed and restarted.
+/// It stops together with the runtime or any heartbeat, so that a hanging daemon is killed and restarted.
 async fn answer_watchdog(
     manager: ServiceManager,
     period: Duration,
-    heartbeat: Heartbeat,
+    heartbeats: Vec<Heartbeat>,
     stopping: CancellationToken,
 ) -> Result<(), Fault> {
     let mut ticks = time::interval(period.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_hung = false;
     while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-        let is_hung = heartbeat.has_timed_out(Instant::now());
-        if is_hung && !was_hung {
-            tracing::error!(
+        let hung = find_stalled(&heartbeats, Instant::now());
+        match hung {
+            None => manager.notify_alive(),
+            Some(heartbeat) if !was_hung => tracing::error!(
                 timeout_s = heartbeat.timeout().as_secs(),
-                "the sweep has stalled; no longer answering the watchdog"
-            );
+                "{} has stalled; no longer answering the watchdog",
+                heartbeat.work()
+            ),
+            Some(_) => {}
         }
-        was_hung = is_hung;
-        if !is_hung {
-            manager.notify_alive();
-        }
+        was_hung = hung.is_some();
     }
     Ok(())
 }

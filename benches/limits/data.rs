@@ -320,7 +320,9 @@ pub async fn engine(
         issuers: lapsed::domain::Issuers::default(),
         holder: engine::new_id(clock.now()),
         last_purge: LastPurge::default(),
+        is_patient: false,
         on_progress: Box::new(|| ()),
+        on_delivery: Box::new(|| ()),
         clock,
     })
 }

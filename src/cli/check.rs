@@ -197,6 +197,7 @@ async fn check_stored(
     let terms = config.directory_terms();
     let mut tx = store.begin_read().await?;
     let plans = tx.list_held_plans().await?;
+    let due_at = tx.find_oldest_due_mail().await?;
     let sources = tx.list_sources().await?;
     let ghosts = super::source::load_ghosts(&mut tx, config).await?;
     let directories = tx.list_directories().await?;
@@ -220,6 +221,13 @@ async fn check_stored(
     if held > 0 {
         let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
         warn("plan", warning);
+    }
+    if let Some(due_at) = due_at.filter(|at| now - *at > config.settings.max_delivery_delay(now)) {
+        let since = format_when(due_at, now, config.policy.zone);
+        let warning = format!(
+            "mails are due since {since}; see whether `lapsed run` is running, and its log"
+        );
+        warn("delivery", warning);
     }
     for row in sources {
         let name = format!("source {}", row.name);

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
 
 use crate::domain::Step;
 use crate::engine::{self, Engine, SWEEP_LEASE};
 use crate::http::{self, DirectoryHealth, Fault, LastSweep, Readiness, Snapshot, SourceHealth};
+use crate::lifecycle::{Heartbeat, find_stalled};
 use crate::store::{self, DirectoryRow, RunRow, SourceRow, Tx};
 use crate::time::shift;
 
@@ -18,29 +20,41 @@ const LATE_SWEEP_GRACE: TimeDelta = TimeDelta::minutes(15);
 
 pub(super) struct Health {
     pub engine: Arc<Engine>,
+    pub heartbeats: Vec<Heartbeat>,
+    pub started_at: DateTime<Utc>,
 }
 
 #[async_trait]
 impl http::Health for Health {
     async fn readiness(&self) -> Readiness {
         let now = self.engine.now();
-        let runs = self.load_last_runs().await;
-        let store_fault = runs
+        let loaded = self.load_readiness().await;
+        let store_fault = loaded
             .as_ref()
             .err()
             .map(|_| "the store does not answer".to_owned());
-        let last_sweep = runs.ok().and_then(|(last, _)| last).and_then(|run| {
+        let (last_run, mail_due_at) = loaded.unwrap_or_default();
+        let last_sweep = last_run.and_then(|run| {
             let succeeded = run.outcome.as_deref() == Some("ok");
             run.ended_at.map(|ended_at| LastSweep {
                 ended_at,
                 succeeded,
             })
         });
+        let settings = &self.engine.settings;
+        let tried_at = self.engine.mailer.last_attempt_at(now);
         Readiness {
             store_fault,
             last_sweep,
-            fresh_since: self.fresh_since(now),
+            fresh_since: shift(now, -(settings.sweep_interval(now) + LATE_SWEEP_GRACE)),
+            mail_due_at,
+            mail_tried_at: tried_at.unwrap_or(self.started_at),
+            delivering_since: shift(now, -settings.max_delivery_delay(now)),
         }
+    }
+
+    fn stalled_work(&self) -> Option<&'static str> {
+        find_stalled(&self.heartbeats, Instant::now()).map(Heartbeat::work)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {
@@ -170,16 +184,15 @@ impl Health {
         ))
     }
 
-    /// The last sweep must have ended after this: one interval of the schedule ago, and the grace.
-    fn fresh_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        let sweep = &self.engine.settings.sweep;
-        let interval = sweep
-            .next_after(now)
-            .and_then(|next| Some(sweep.next_after(next)? - next));
-        shift(
-            now,
-            -(interval.unwrap_or(TimeDelta::days(366)) + LATE_SWEEP_GRACE),
-        )
+    /// The last sweep, and since when a mail is due.
+    async fn load_readiness(
+        &self,
+    ) -> Result<(Option<RunRow>, Option<DateTime<Utc>>), store::Error> {
+        let mut tx = self.engine.store.begin_read().await?;
+        Ok((
+            tx.find_last_run(false).await?,
+            tx.find_oldest_due_mail().await?,
+        ))
     }
 }
 

@@ -56,6 +56,8 @@ async fn send(heartbeat: &Heartbeat) -> Result<(), Error> {
 async fn write_textfile(file: &Path, engine: &Arc<Engine>) -> Result<(), Fault> {
     let health = Health {
         engine: Arc::clone(engine),
+        heartbeats: Vec::new(),
+        started_at: engine.now(),
     };
     let metrics = http::render_metrics(&health.snapshot().await?)?;
     Ok(replace(file, metrics.as_bytes(), READABLE)?)

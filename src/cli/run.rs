@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,9 @@ use crate::{http, store};
 /// Without progress for this long, the daemon hangs. No page of rows and no mail takes that long, and
 /// a listing is abandoned after ten minutes.
 const WATCHDOG_TIMEOUT: Duration = Duration::from_mins(15);
+/// After a pass that ended because the store was unreachable, the next begins soon; the pause doubles while it stays so.
+const MIN_STORE_PAUSE: TimeDelta = TimeDelta::seconds(1);
+const MAX_STORE_PAUSE: TimeDelta = TimeDelta::seconds(30);
 
 pub(super) async fn run(context: &Context) -> Result<Exit> {
     let config = setup::load_config(context)?;
@@ -63,9 +66,14 @@ fn start_tasks(
     manager: ServiceManager,
     monitoring: Monitoring,
 ) {
-    let heartbeat = Heartbeat::new(WATCHDOG_TIMEOUT);
-    let beat = heartbeat.clone();
+    let sweeping = Heartbeat::new("the sweep", WATCHDOG_TIMEOUT);
+    let delivering = Heartbeat::new("the delivery", WATCHDOG_TIMEOUT);
+    let heartbeats = vec![sweeping.clone(), delivering.clone()];
+    let beat = sweeping.clone();
     engine.on_progress = Box::new(move || beat.beat());
+    let beat = delivering.clone();
+    engine.on_delivery = Box::new(move || beat.beat());
+    engine.is_patient = true;
     let engine = Arc::new(engine);
 
     let (tick_in, ticks) = mpsc::channel(1);
@@ -77,7 +85,7 @@ fn start_tasks(
     let sweeps = Sweeps {
         engine: Arc::clone(&engine),
         due: Arc::clone(&due),
-        heartbeat: heartbeat.clone(),
+        heartbeat: sweeping,
         manager,
         monitoring,
         delivers: Arc::clone(&delivers),
@@ -86,16 +94,19 @@ fn start_tasks(
     let deliveries = Deliveries {
         engine: Arc::clone(&engine),
         due,
+        heartbeat: delivering,
         delivers,
     };
     tasks.spawn("deliveries", deliveries.run(stopping.clone()));
     if let Some(listener) = listener {
         let health = Arc::new(Health {
             engine: Arc::clone(&engine),
+            heartbeats: heartbeats.clone(),
+            started_at: engine.now(),
         });
         tasks.spawn("http", http::serve(listener, health, stopping));
     }
-    lifecycle.spawn_watchdog(heartbeat);
+    lifecycle.spawn_watchdog(heartbeats);
     lifecycle.notify_ready("watching");
     tracing::info!("lapsed {} is watching", env!("CARGO_PKG_VERSION"));
 }
@@ -181,6 +192,7 @@ impl Sweeps {
             }
             // Deferred mails come due between sweeps.
             self.due.notify_one();
+            self.heartbeat.rest();
             tokio::select! {
                 tick = ticks.recv() => if tick.is_none() { return Ok(()) },
                 () = stopping.cancelled() => return Ok(()),
@@ -227,20 +239,32 @@ impl Sweeps {
 struct Deliveries {
     engine: Arc<Engine>,
     due: Arc<Notify>,
+    heartbeat: Heartbeat,
     delivers: Arc<AtomicBool>,
 }
 
 impl Deliveries {
     /// Delivers until asked to stop, and finishes the mails in flight.
     async fn run(self, stopping: CancellationToken) -> Result<(), Fault> {
+        let relay_pause = self.engine.settings.delivery.backoff.min;
+        let (mut pause, mut was_down) = (relay_pause, false);
         loop {
+            self.heartbeat.rest();
             tokio::select! {
                 () = self.due.notified() => {}
-                () = self.wait_for_next_attempt() => {}
+                () = self.wait_for_next_attempt(pause) => {}
                 () = stopping.cancelled() => return Ok(()),
             }
+            self.heartbeat.beat();
             let report = self.engine.send_due(&stopping).await;
             log_report("delivery", &report);
+            pause = match report.store_down {
+                true if was_down => (pause * 2).min(MAX_STORE_PAUSE),
+                true => MIN_STORE_PAUSE,
+                // Mails that a broken relay left untouched are due at once.
+                false => relay_pause,
+            };
+            was_down = report.store_down;
             let delivers = report::exit_code(&report) == Exit::Ok;
             self.delivers.store(delivers, Ordering::Relaxed);
             self.engine.store.check_file()?;
@@ -248,10 +272,8 @@ impl Deliveries {
         }
     }
 
-    /// Waits until a deferred mail is due again, and at least the shortest back-off, because mails
-    /// that a broken relay left untouched are due at once.
-    async fn wait_for_next_attempt(&self) {
-        let pause = self.engine.settings.delivery.backoff.min;
+    /// Waits until a deferred mail is due again, and at least `pause`.
+    async fn wait_for_next_attempt(&self, pause: TimeDelta) {
         let wait = match self.engine.next_mail_at().await {
             Ok(Some(next_at)) => pause.max(next_at - self.engine.now()),
             Ok(None) => return std::future::pending().await,

@@ -196,7 +196,9 @@ fn build_idle_engine(
         issuers: config.issuers.clone(),
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
+        is_patient: false,
         on_progress: Box::new(|| ()),
+        on_delivery: Box::new(|| ()),
     }
 }
 

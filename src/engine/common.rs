@@ -43,6 +43,20 @@ impl Delivery {
     }
 }
 
+impl Settings {
+    /// From one sweep to the next.
+    pub fn sweep_interval(&self, now: DateTime<Utc>) -> TimeDelta {
+        let next = self.sweep.next_after(now);
+        let interval = next.and_then(|next| Some(self.sweep.next_after(next)? - next));
+        interval.unwrap_or(TimeDelta::days(366))
+    }
+
+    /// If mails are due for longer, and a process tried none for longer, its delivery hangs.
+    pub fn max_delivery_delay(&self, now: DateTime<Utc>) -> TimeDelta {
+        self.sweep_interval(now).max(self.delivery.backoff.min) + DELIVERY_GRACE
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Tokens, after they are gone.
@@ -53,6 +67,19 @@ pub struct Retention {
     pub findings: TimeDelta,
     pub runs: TimeDelta,
     pub audit: TimeDelta,
+}
+
+/// A pass may take this long to come to its first mail.
+const DELIVERY_GRACE: TimeDelta = TimeDelta::minutes(5);
+
+/// Logs that a lease was not renewed. The store logs by itself that it is unreachable, once.
+pub(super) fn log_not_renewed(what: &str, error: &Error) {
+    let causes = error.chain();
+    if error.is_transient() {
+        tracing::debug!("the lease on {what} was not renewed yet: {causes}");
+    } else {
+        tracing::warn!("the lease on {what} was not renewed: {causes}");
+    }
 }
 
 /// Called while a job makes progress, for the watchdog.

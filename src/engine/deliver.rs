@@ -19,6 +19,7 @@ mod worker;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -45,6 +46,12 @@ pub use worker::Mailer;
 /// The most that rendered mails take in memory, roughly.
 const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
 
+const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a command waits for an unreachable store: a mail that was sent but not recorded would be sent again, one
+/// that only was to start would not. The daemon waits as long as it lives.
+const MAX_WAIT_TO_RECORD_SENT: Duration = Duration::from_mins(10);
+const MAX_WAIT_TO_RECORD_START: Duration = Duration::from_secs(30);
+
 /// The assumed size of a mail until the first is rendered.
 const INITIAL_MAIL_BYTES: usize = 32 * 1024;
 
@@ -52,6 +59,8 @@ pub(super) struct Deliver<'a> {
     pub recorder: Recorder<'a>,
     pub mailer: &'a Arc<Mailer>,
     pub sources: &'a [WatchedSource],
+    /// Whether a pass waits for an unreachable store without a limit.
+    pub is_patient: bool,
     pub on_progress: OnProgress<'a>,
 }
 
@@ -81,6 +90,8 @@ struct Pass<'a> {
     is_exhausted: bool,
     /// A mail was split, so there is more to claim.
     has_split: bool,
+    /// Since when the store cannot record. Meanwhile no further mail is claimed or started.
+    store_away_since: Option<Instant>,
     /// Ends the pass once the mails in flight are recorded.
     failure: Option<Error>,
 }
@@ -115,6 +126,7 @@ impl<'a> Pass<'a> {
             claiming: None,
             is_exhausted: false,
             has_split: false,
+            store_away_since: None,
             failure: None,
         }
     }
@@ -132,6 +144,7 @@ impl<'a> Pass<'a> {
         let mut workers = Workers::new(self.job.mailer, settings, clock, stop, (size, &pace));
         let third = settings.lease_third();
         let mut renew_at = Instant::now() + third;
+        let mut batch = Batch::default();
         loop {
             // First of all: even with a constant stream of outcomes, the lease on the mail of a slow
             // worker must be renewed.
@@ -145,8 +158,10 @@ impl<'a> Pass<'a> {
                 renew_at = Instant::now() + third;
             }
             self.claim_ahead(stop);
-            (self.job.on_progress)();
-            let mut batch = Batch::default();
+            // A claim may hang; what workers wait for is bounded by the time-outs of SMTP, or by the rate.
+            if self.claiming.is_none() {
+                (self.job.on_progress)();
+            }
             self.handle_events(&mut events, &mut batch, report);
             self.start_next(stop, &workers, &mut batch).await;
             if batch.is_empty() {
@@ -169,22 +184,49 @@ impl<'a> Pass<'a> {
                     batch.record(untouched.mail.id, Verdict::Returned, None);
                 }
             }
-            self.record(&batch, report).await?;
+            self.record(&mut batch, report).await?;
         }
         self.close(report).await?;
         workers.shut_down().await;
         self.failure.map_or(Ok(()), Err)
     }
 
-    /// Records a batch, and lets the mails go whose start it contains.
-    async fn record(&mut self, batch: &Batch, report: &mut Report) -> Result<(), Error> {
+    /// Records a batch, lets the mails go whose start it contains, and empties it. While the store is unreachable, the
+    /// batch waits for the next call and grows by the mails that end meanwhile. As long as this process has not tried
+    /// to record them, no other can know that they are to be sent again, because it has the same store.
+    async fn record(&mut self, batch: &mut Batch, report: &mut Report) -> Result<(), Error> {
         let lease_end = self.recorder.lease_end();
-        let lost = self
+        let recorded = self
             .recorder
-            .record_batch(batch, self.started_at, self.job.on_progress, report)
-            .await?;
-        self.pool.permit(&lost, lease_end);
+            .record_batch(batch, self.started_at, report)
+            .await;
+        let is_idle = batch.is_empty();
+        match recorded {
+            Ok(lost) => {
+                self.pool.permit(&lost, lease_end);
+                *batch = Batch::default();
+                self.store_away_since = None;
+            }
+            Err(error) if error.is_transient() && self.may_wait_for_store(batch) => {
+                tracing::debug!("outcomes of mails cannot be recorded yet: {error}");
+                tokio::time::sleep(STORE_RETRY_INTERVAL).await;
+            }
+            Err(error) => return Err(error),
+        }
+        if !is_idle {
+            (self.job.on_progress)();
+        }
         Ok(())
+    }
+
+    fn may_wait_for_store(&mut self, batch: &Batch) -> bool {
+        let since = *self.store_away_since.get_or_insert_with(Instant::now);
+        let limit = if batch.has_outcome() || self.pool.is_sending() {
+            MAX_WAIT_TO_RECORD_SENT
+        } else {
+            MAX_WAIT_TO_RECORD_START
+        };
+        self.job.is_patient || since.elapsed() < limit
     }
 
     fn handle_events(
@@ -202,7 +244,7 @@ impl<'a> Pass<'a> {
     fn claim_ahead(&mut self, stop: &CancellationToken) {
         let target = self.ready_target();
         let is_low = self.ready.len() < target / 2 && self.claiming.is_none();
-        if is_low && self.may_claim(stop) {
+        if is_low && self.store_away_since.is_none() && self.may_claim(stop) {
             self.has_split = false;
             let now = self.recorder.clock.now();
             let limit = i64::try_from(target - self.ready.len()).unwrap_or(1);
@@ -223,7 +265,8 @@ impl<'a> Pass<'a> {
 
     /// Gives ready mails to idle workers. They send no text before the start is recorded.
     async fn start_next(&mut self, stop: &CancellationToken, workers: &Workers, batch: &mut Batch) {
-        while !stop.is_cancelled() && !self.relay.is_down && !self.ready.is_empty() {
+        let may_start = !stop.is_cancelled() && !self.relay.is_down;
+        while may_start && self.store_away_since.is_none() && !self.ready.is_empty() {
             let Some(worker) = self.pool.take_idle() else {
                 break;
             };

@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::sources::hex;
 use crate::store::{self, DirectoryRow, IdentityRow, Tx};
 
-use super::common::{Error, Report, new_id};
+use super::common::{Error, OnProgress, Report, new_id};
 use super::findings;
 use super::leased::{LeasedStore, page};
 use super::notices::Alert;
@@ -52,6 +52,7 @@ pub struct SyncDirectories<'a> {
     pub(super) policy: &'a Policy,
     pub(super) issuers: &'a Issuers,
     pub(super) directories: &'a [WatchedDirectory],
+    pub(super) on_progress: OnProgress<'a>,
 }
 
 impl SyncDirectories<'_> {
@@ -65,6 +66,8 @@ impl SyncDirectories<'_> {
         if !options.includes_any(self.directories) {
             return Ok(());
         }
+        // The sources may have taken as long as a listing may take, and so may the directories.
+        (self.on_progress)();
         self.forget_uncovered().await?;
         let rows = self.store.begin_read().await?.list_directories().await?;
         let now = self.clock.now();
@@ -83,6 +86,7 @@ impl SyncDirectories<'_> {
                 on_survey(survey);
             }
             self.store_answer(answer, options, report).await?;
+            (self.on_progress)();
         }
         Ok(())
     }

@@ -96,7 +96,9 @@ impl Engine {
             issuers: self.issuers.clone(),
             holder: new_id(self.now()),
             last_purge: LastPurge(AtomicI64::new(self.last_purge.0.load(Ordering::Relaxed))),
+            is_patient: false,
             on_progress: Box::new(|| ()),
+            on_delivery: Box::new(|| ()),
         }
     }
 }

@@ -15,7 +15,9 @@ use crate::domain::{Address, Issuers, Policy};
 use crate::store::{Holder, RunRow, Store};
 use crate::time::shift;
 
-use super::common::{Error, Job, MAX_CLOCK_SKEW, MAX_SKEW_FACTOR, Report, Settings, new_id};
+use super::common::{
+    Error, Job, MAX_CLOCK_SKEW, MAX_SKEW_FACTOR, Report, Settings, log_not_renewed, new_id,
+};
 use super::deliver::{Deliver, Mailer, Recorder};
 use super::directories::{Survey, SyncDirectories, UnbindOutcome};
 use super::erase::Erase;
@@ -42,8 +44,12 @@ pub struct Engine {
     /// Identifies this process as a holder of leases.
     pub holder: Uuid,
     pub last_purge: LastPurge,
-    /// Called regularly while a job makes progress, for the watchdog.
+    /// Whether delivery waits for an unreachable store without a limit.
+    pub is_patient: bool,
+    /// Called regularly while a job of a sweep makes progress, for the watchdog.
     pub on_progress: Box<dyn Fn() + Send + Sync>,
+    /// The same for delivery.
+    pub on_delivery: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The jobs, each with what it uses.
@@ -69,6 +75,7 @@ impl Engine {
             policy: &self.policy,
             issuers: &self.issuers,
             directories: &self.directories,
+            on_progress: &self.on_progress,
         }
     }
 
@@ -172,7 +179,8 @@ impl Engine {
             },
             mailer: &self.mailer,
             sources: &self.sources,
-            on_progress: &self.on_progress,
+            is_patient: self.is_patient,
+            on_progress: &self.on_delivery,
         }
     }
 }
@@ -446,9 +454,7 @@ impl Engine {
             match self.acquire_sweep_lease().await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!("the sweep's lease was not renewed: {}", error.chain());
-                }
+                Err(error) => log_not_renewed("the sweep", &error),
             }
         }
     }

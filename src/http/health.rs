@@ -18,6 +18,9 @@ pub trait Health: Send + Sync + 'static {
     /// Called for every request to `/readyz`, so it must be cheap.
     async fn readiness(&self) -> Readiness;
 
+    /// The work that hangs, such as `the delivery`.
+    fn stalled_work(&self) -> Option<&'static str>;
+
     /// Counts everything. It reads all tokens, so it is called at most once in half a minute.
     ///
     /// # Errors
@@ -34,6 +37,12 @@ pub struct Readiness {
     pub last_sweep: Option<LastSweep>,
     /// The last sweep must have ended after this instant.
     pub fresh_since: DateTime<Utc>,
+    /// Since when the mail is due that waits longest; in the future if none is due.
+    pub mail_due_at: Option<DateTime<Utc>>,
+    /// When this process last tried a mail, or started.
+    pub mail_tried_at: DateTime<Utc>,
+    /// One of the two must be after this instant.
+    pub delivering_since: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,8 +61,17 @@ impl Readiness {
             (None, Some(sweep)) if sweep.ended_at < self.fresh_since => {
                 Some("the last sweep is too long ago")
             }
+            (None, Some(_)) if self.is_delivery_late() => {
+                Some("mails are due, and none was sent or tried for too long")
+            }
             (None, Some(_)) => None,
         }
+    }
+
+    /// A mail that another replica takes is not due any more.
+    fn is_delivery_late(&self) -> bool {
+        let is_late = |at: DateTime<Utc>| at < self.delivering_since;
+        self.mail_due_at.is_some_and(is_late) && is_late(self.mail_tried_at)
     }
 }
 
@@ -144,7 +162,44 @@ mod tests {
                 succeeded,
             }),
             fresh_since: now - TimeDelta::seconds(60),
+            ..ready(now)
         };
         assert_eq!(readiness.not_ready_reason(), reason);
+    }
+
+    fn ready(now: DateTime<Utc>) -> Readiness {
+        Readiness {
+            store_fault: None,
+            last_sweep: Some(LastSweep {
+                ended_at: now,
+                succeeded: true,
+            }),
+            fresh_since: now,
+            mail_due_at: None,
+            mail_tried_at: now,
+            delivering_since: now,
+        }
+    }
+
+    #[rstest]
+    #[case::no_mail_waits(None, 900, true)]
+    #[case::none_is_due(Some(-3600), 900, true)]
+    #[case::due_for_a_short_time(Some(300), 900, true)]
+    #[case::the_backlog_is_worked_off(Some(86_400), 0, true)]
+    #[case::one_was_tried_a_while_ago(Some(86_400), 300, true)]
+    #[case::nothing_is_tried(Some(301), 301, false)]
+    fn mails_that_are_due_must_be_tried(
+        #[case] due_for: Option<i64>,
+        #[case] tried_ago: i64,
+        #[case] is_ready: bool,
+    ) {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+        let readiness = Readiness {
+            mail_due_at: due_for.map(|seconds| now - TimeDelta::seconds(seconds)),
+            mail_tried_at: now - TimeDelta::seconds(tried_ago),
+            delivering_since: now - TimeDelta::seconds(300),
+            ..ready(now)
+        };
+        assert_eq!(readiness.not_ready_reason().is_none(), is_ready);
     }
 }

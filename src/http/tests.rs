@@ -13,6 +13,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 struct Fixed {
     readiness: Readiness,
+    stalled_work: Option<&'static str>,
     has_numbers: bool,
 }
 
@@ -25,9 +26,13 @@ impl Default for Fixed {
                 succeeded: true,
             }),
             fresh_since: at(1_763_999_000),
+            mail_due_at: None,
+            mail_tried_at: at(1_764_000_000),
+            delivering_since: at(1_763_999_000),
         };
         Self {
             readiness,
+            stalled_work: None,
             has_numbers: true,
         }
     }
@@ -37,6 +42,10 @@ impl Default for Fixed {
 impl Health for Fixed {
     async fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    fn stalled_work(&self) -> Option<&'static str> {
+        self.stalled_work
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {
@@ -143,6 +152,19 @@ async fn a_daemon_without_its_store_is_not_ready_and_reports_why() {
     port.stop().await;
 }
 
+#[tokio::test]
+async fn a_daemon_whose_work_has_stalled_is_to_be_restarted() {
+    let health = Fixed {
+        stalled_work: Some("the delivery"),
+        ..Fixed::default()
+    };
+    let port = Port::open(health).await;
+    let answer = port.request("GET", "/healthz").await;
+    assert_eq!(status(&answer), 503);
+    assert_eq!(body(&answer), "the delivery has stalled\n");
+    port.stop().await;
+}
+
 /// A store that never answers.
 struct Stuck;
 
@@ -150,6 +172,10 @@ struct Stuck;
 impl Health for Stuck {
     async fn readiness(&self) -> Readiness {
         std::future::pending().await
+    }
+
+    fn stalled_work(&self) -> Option<&'static str> {
+        None
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {

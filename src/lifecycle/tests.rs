@@ -239,7 +239,7 @@ async fn the_watchdog_is_answered_while_the_heartbeat_continues() {
     let manager = Manager::listen();
     let watchdog = Duration::from_millis(20);
     let lifecycle = Lifecycle::new(manager.connect(Some(watchdog)), LONG_TIMEOUT);
-    lifecycle.spawn_watchdog(Heartbeat::new(LONG_TIMEOUT));
+    lifecycle.spawn_watchdog(vec![Heartbeat::new("the sweep", LONG_TIMEOUT)]);
     for _ in 0..3 {
         assert_eq!(manager.receive().await, "WATCHDOG=1\n");
     }
@@ -250,8 +250,8 @@ async fn the_watchdog_is_not_answered_after_the_heartbeat_stops() {
     let manager = Manager::listen();
     let connected = manager.connect(Some(Duration::from_millis(20)));
     let lifecycle = Lifecycle::new(connected.clone(), LONG_TIMEOUT);
-    let heartbeat = Heartbeat::new(Duration::from_millis(40));
-    lifecycle.spawn_watchdog(heartbeat.clone());
+    let heartbeat = Heartbeat::new("the sweep", Duration::from_millis(40));
+    lifecycle.spawn_watchdog(vec![heartbeat.clone()]);
     assert_eq!(manager.receive().await, "WATCHDOG=1\n");
     let timed_out = async {
         while !heartbeat.has_timed_out(Instant::now()) {
@@ -269,11 +269,34 @@ async fn the_watchdog_is_not_answered_after_the_heartbeat_stops() {
 }
 
 #[tokio::test]
+async fn the_watchdog_sees_one_kind_of_work_hang_beside_another() {
+    let manager = Manager::listen();
+    let connected = manager.connect(Some(Duration::from_millis(20)));
+    let lifecycle = Lifecycle::new(connected.clone(), LONG_TIMEOUT);
+    let sweeping = Heartbeat::new("the sweep", LONG_TIMEOUT);
+    let delivering = Heartbeat::new("the delivery", Duration::ZERO);
+    delivering.rest();
+    lifecycle.spawn_watchdog(vec![sweeping.clone(), delivering.clone()]);
+    for _ in 0..3 {
+        assert_eq!(manager.receive().await, "WATCHDOG=1\n");
+    }
+    delivering.beat();
+    sweeping.beat();
+    // Skip what was sent before the time-out, up to a marker.
+    connected.notify_status("marker");
+    while manager.receive().await == "WATCHDOG=1\n" {}
+    let more = time::timeout(Duration::from_millis(100), manager.receive()).await;
+    assert!(more.is_err(), "{more:?}");
+    delivering.rest();
+    assert_eq!(manager.receive().await, "WATCHDOG=1\n");
+}
+
+#[tokio::test]
 async fn a_slow_stop_does_not_trigger_the_watchdog() {
     let manager = Manager::listen();
     let connected = manager.connect(Some(Duration::from_millis(20)));
     let lifecycle = Lifecycle::new(connected, LONG_TIMEOUT);
-    lifecycle.spawn_watchdog(Heartbeat::new(Duration::ZERO));
+    lifecycle.spawn_watchdog(vec![Heartbeat::new("the sweep", Duration::ZERO)]);
     lifecycle.tasks().spawn("deliver", run_forever());
     let (signal, signals) = signals();
     signal.send(Signal::Stop).await.unwrap();
@@ -289,7 +312,7 @@ async fn a_slow_stop_does_not_trigger_the_watchdog() {
 #[tokio::test]
 async fn without_a_watchdog_no_task_is_spawned() {
     let lifecycle = lifecycle();
-    lifecycle.spawn_watchdog(Heartbeat::new(LONG_TIMEOUT));
+    lifecycle.spawn_watchdog(vec![Heartbeat::new("the sweep", LONG_TIMEOUT)]);
     assert_eq!(lifecycle.tasks().running(), "");
 }
 

@@ -64,7 +64,7 @@ impl Ticker {
         tick_timeout: Duration,
         on_tick: mpsc::Sender<()>,
     ) -> Result<Self, Error> {
-        let heartbeat = Heartbeat::new(tick_timeout);
+        let heartbeat = Heartbeat::new("the scheduler", tick_timeout);
         let scheduler = start_scheduler(pattern, on_tick.clone(), heartbeat.clone())
             .await
             .map_err(Error::Start)?;
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn ticks_do_not_queue_up_behind_a_long_sweep() {
         let (on_tick, mut ticks) = mpsc::channel(1);
-        let heartbeat = Heartbeat::new(TICK_TIMEOUT);
+        let heartbeat = Heartbeat::new("the scheduler", TICK_TIMEOUT);
         for _ in 0..5 {
             tick(&on_tick, &heartbeat);
         }

@@ -10,6 +10,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::mailserver::MailServer;
+use crate::postgres::TableLock;
 use crate::waiting::wait_until;
 use crate::world::{Db, World, in_days};
 use Db::{Postgres, Sqlite};
@@ -166,6 +167,49 @@ fn it_becomes_ready_and_makes_up_for_a_missed_sweep(#[values(Sqlite, Postgres)] 
     assert_contains!(daemon.log(), "1 expired");
     daemon.stop();
     assert_eq!(world.states().get("sending"), None);
+}
+
+#[test]
+fn it_is_not_ready_while_delivery_hangs_though_sweeps_go_on() {
+    let mut server = MailServer::start("");
+    let mut world = World::new(Postgres);
+    let port = free_port();
+    // Twenty times as fast.
+    world
+        .use_mail_server(&server)
+        .set("http.listen", &format!("\"127.0.0.1:{port}\""))
+        .set("schedule.sweep", "\"* * * * *\"")
+        .set("delivery.lease", "\"5m\"")
+        .set("notify.admins", "[]")
+        .at("2026-11-24 00:00:30 x20");
+    world.import(&["ci,ci-deploy,ada@example.org,2026-12-01"]);
+    server.stop();
+    let daemon = Daemon::start(&world, "daemon");
+    wait_until("the mail was tried", || {
+        daemon
+            .log()
+            .contains("the mail server could not be used")
+            .then_some(())
+    });
+    // An unreachable mail server is no reason.
+    wait_until("it is ready", || {
+        (get(port, "/readyz").0 == 200).then_some(())
+    });
+    let lock = TableLock::take(&world.store_url(), "mail");
+    wait_until("the waiting mail is noticed", || {
+        let (status, body) = get(port, "/readyz");
+        let reason = "mails are due, and none was sent or tried for too long";
+        (status == 503 && body.contains(reason)).then_some(())
+    });
+    drop(lock);
+    server.start_again("");
+    wait_until("the mail is sent", || {
+        (server.summary()["accepted"] == 1).then_some(())
+    });
+    wait_until("it is ready", || {
+        (get(port, "/readyz").0 == 200).then_some(())
+    });
+    daemon.stop();
 }
 
 #[test]

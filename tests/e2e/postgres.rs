@@ -3,6 +3,9 @@
 #[path = "../support/postgres.rs"]
 mod shared;
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
 use tempfile::TempDir;
 
 pub use shared::{Database, query};
@@ -36,6 +39,40 @@ impl Server {
 
     fn run_tool(&self, verb: &str) {
         run_tool(verb, &self.folder.path().join("postgres"));
+    }
+}
+
+/// Lets no one write to a table, until it is dropped.
+pub struct TableLock(Child);
+
+impl TableLock {
+    pub fn take(url: &str, table: &str) -> Self {
+        let mut child = Command::new("psql")
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE; SELECT 'locked';\n");
+        child
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(lock.as_bytes())
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "locked");
+        Self(child)
+    }
+}
+
+impl Drop for TableLock {
+    fn drop(&mut self) {
+        // At the end of its input it ends, and with it the transaction.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

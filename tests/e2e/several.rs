@@ -1,5 +1,7 @@
 //! Several daemons on one PostgreSQL, and a PostgreSQL that stops and comes back.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::daemon::Daemon;
@@ -167,6 +169,112 @@ fn a_daemon_goes_on_while_a_newer_replica_migrates_and_ends_when_it_must() {
         daemon.log(),
         "it was used by a newer lapsed; run that version"
     );
+}
+
+/// A server of its own, and a world on it in which mails are being sent to `issuers` people.
+fn world_on(database: &postgres::Server, server: &MailServer, issuers: usize) -> World {
+    let mut world = World::new(Db::Sqlite);
+    world.set("store.url", &format!("{:?}", database.url));
+    world.use_mail_server(server).set("notify.admins", "[]");
+    import_due_tokens(&world, issuers);
+    world
+}
+
+fn wait_until_accepted(server: &MailServer, at_least: u64) {
+    wait_until("mails are sent", || {
+        (server.summary()["accepted"].as_u64() >= Some(at_least)).then_some(())
+    });
+}
+
+#[test]
+fn no_mail_is_sent_twice_although_the_database_is_away_longer_than_any_lease() {
+    let database = postgres::Server::start();
+    // The mail server hangs up on those that wait for the database.
+    let mut server = MailServer::start("--delay-ms 20:60 --idle-s 5");
+    let world = world_on(&database, &server, 150);
+    let first = Daemon::start(&world, "first");
+    let second = Daemon::start(&world, "second");
+    wait_until_accepted(&server, 20);
+    database.crash();
+    let away = Instant::now();
+    wait_until(
+        "the leases are over, and any fixed patience of half a minute",
+        || (away.elapsed() > Duration::from_secs(35)).then_some(()),
+    );
+    database.start_again();
+    wait_until("everything is settled", || is_settled(&world).then_some(()));
+    for daemon in [&first, &second] {
+        let waits = daemon.log().matches("cannot be recorded yet").count();
+        assert_eq!(waits, 0, "no line for each try: {}", daemon.log());
+    }
+    first.stop();
+    second.stop();
+    assert_eq!(world.states(), [("sent".to_owned(), 150)].into());
+    let summary = server.stop();
+    assert_eq!(summary["unique_recipients"], 150);
+    assert_eq!(summary["duplicates_total"], 0, "{summary:#}");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_while_the_database_is_away_records_what_it_sent() {
+    let database = postgres::Server::start();
+    let mut server = MailServer::start("--delay-ms 20:60");
+    let world = world_on(&database, &server, 150);
+    let mut daemon = Daemon::start(&world, "daemon");
+    wait_until_accepted(&server, 20);
+    database.crash();
+    daemon.signal("-TERM");
+    wait_until("it stops", || {
+        daemon.log().contains("stopping").then_some(())
+    });
+    database.start_again();
+    assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+    let sent = server.summary()["accepted"].as_u64().unwrap();
+    let states = world.states();
+    assert_eq!(
+        states.get("sent").copied(),
+        usize::try_from(sent).ok(),
+        "{states:?}"
+    );
+    assert_eq!(
+        states.get("sent").unwrap() + states["planned"],
+        150,
+        "{states:?}"
+    );
+    assert_eq!(server.stop()["duplicates_total"], 0);
+}
+
+#[test]
+fn a_daemon_that_is_stopped_does_not_wait_for_a_database_for_ever() {
+    let database = postgres::Server::start();
+    let server = MailServer::start("--delay-ms 20:60");
+    let mut world = world_on(&database, &server, 150);
+    world.set("delivery.stop_timeout", "\"2s\"");
+    let mut daemon = Daemon::start(&world, "daemon");
+    wait_until_accepted(&server, 20);
+    database.crash();
+    daemon.signal("-TERM");
+    assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+    assert_contains!(daemon.log(), "forced to stop after 2s");
+}
+
+#[test]
+fn a_sweep_records_what_it_sent_before_the_database_went_away() {
+    let database = postgres::Server::start();
+    let mut server = MailServer::start("--delay-ms 20:60");
+    let world = world_on(&database, &server, 150);
+    let mut sweep = world.start("sweep", &["sweep"]);
+    wait_until_accepted(&server, 20);
+    database.crash();
+    database.start_again();
+    let code = sweep.wait().unwrap().code();
+    assert!(matches!(code, Some(0 | 75)), "{code:?}");
+    wait_until("everything is settled", || {
+        world.run(&["sweep"]);
+        is_settled(&world).then_some(())
+    });
+    assert_eq!(world.states(), [("sent".to_owned(), 150)].into());
+    assert_eq!(server.stop()["duplicates_total"], 0);
 }
 
 #[test]

@@ -86,7 +86,9 @@ pub fn engine(store: &Store, outbox: &Path) -> Engine {
         issuers: Issuers::default(),
         holder: new_id(now()),
         last_purge: LastPurge::default(),
+        is_patient: false,
         on_progress: Box::new(|| ()),
+        on_delivery: Box::new(|| ()),
     }
 }
 

@@ -83,6 +83,12 @@ impl Pool {
         !self.turned_away.is_empty() || self.slots.iter().any(|slot| slot.flight.is_some())
     }
 
+    /// Whether the text of a mail may be on its way.
+    pub fn is_sending(&self) -> bool {
+        let mut flights = self.slots.iter().filter_map(|slot| slot.flight.as_ref());
+        flights.any(|flight| flight.permit.is_none())
+    }
+
     /// The job of a worker. It is started at once over an open connection.
     pub fn assign(&mut self, worker: usize, ready: Ready, lease_until: Duration) -> Job {
         self.used = self.used.max(worker + 1);

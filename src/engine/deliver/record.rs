@@ -4,21 +4,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::{Address, Policy};
-use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, OnProgress, Report, new_id};
+use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, Report, log_not_renewed, new_id};
 use crate::engine::notices::{DEAD_ADDRESS_TTL, plan_fallback, plan_unreachable};
 use crate::store::{self, ClaimedMail, Holder, MailRecord, RefusedAddress, Store, Verdict};
 use crate::time::shift;
 
 use super::refusals::Refusals;
-
-/// How long a pass retries to record, while the store is unreachable, that mails start or were not sent.
-const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
-const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Setting: how many connections the mail server takes, and when that was observed.
 const CONNECTION_LIMIT: &str = "smtp.connection_limit";
@@ -137,7 +132,7 @@ impl Batch {
     }
 
     /// Whether the outcome of a mail would be forgotten if the batch were not recorded.
-    fn has_outcome(&self) -> bool {
+    pub fn has_outcome(&self) -> bool {
         let mut records = self.records.iter();
         records.any(|record| matches!(record.verdict, Verdict::Sent | Verdict::Unknown(_)))
     }
@@ -170,42 +165,18 @@ impl Recorder<'_> {
         self.clock.uptime() + self.settings.lease.to_std().unwrap_or_default()
     }
 
-    /// Records a batch; returns the mails that another process has taken over.
-    ///
-    /// A mail that was sent but not recorded would be sent again, so this waits for an unreachable store as long as
-    /// the process lives. No other process can claim the mail meanwhile, because it has the same store.
+    /// Records a batch; returns the mails that another process has taken over. Again for the same batch if the commit
+    /// of the last time is in doubt.
     pub(super) async fn record_batch(
         &self,
         batch: &Batch,
         pass_start: DateTime<Utc>,
-        on_progress: OnProgress<'_>,
         report: &mut Report,
     ) -> Result<HashSet<Uuid>, Error> {
         if batch.is_empty() {
             return Ok(HashSet::new());
         }
         self.store.check_file()?;
-        let give_up_at = Instant::now() + STORE_RETRY_TIMEOUT;
-        loop {
-            let result = self.try_record(batch, pass_start, report).await;
-            let may_wait = || batch.has_outcome() || Instant::now() < give_up_at;
-            match result {
-                Err(error) if error.is_transient() && may_wait() => {
-                    tracing::warn!("delivery outcomes cannot be recorded yet: {error}");
-                    on_progress();
-                    tokio::time::sleep(STORE_RETRY_INTERVAL).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn try_record(
-        &self,
-        batch: &Batch,
-        pass_start: DateTime<Utc>,
-        report: &mut Report,
-    ) -> Result<HashSet<Uuid>, Error> {
         let now = self.clock.now();
         let holder = self.lease_from(now);
         let records = &batch.records;
@@ -241,12 +212,14 @@ impl Recorder<'_> {
                 .await?;
         }
         tx.clear_addresses(&batch.accepted).await?;
+        let mut planned = Report::default();
         for mail in &batch.undelivered {
             if !lost.contains(&mail.id) {
-                plan_fallback(&mut tx, self.policy, mail, now, report).await?;
+                plan_fallback(&mut tx, self.policy, mail, now, &mut planned).await?;
             }
         }
         tx.commit().await?;
+        report.add(planned);
         Ok(lost)
     }
 
@@ -293,7 +266,7 @@ impl Recorder<'_> {
         match renew.await {
             Ok(renewed) => renewed.into_iter().collect(),
             Err(error) => {
-                tracing::warn!("the lease on claimed mails was not renewed: {error}");
+                log_not_renewed("claimed mails", &error.into());
                 HashSet::new()
             }
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,26 @@ pub struct Mailer {
     pub transport: Transport,
     templates: RwLock<Arc<Templates>>,
     mail_counts: Mutex<MailCounts>,
+    attempts: Mutex<Attempts>,
+}
+
+/// Attempts at mails by this process.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// Those that wait for the rate or for the mail server, which both have limits.
+    in_progress: usize,
+    last_ended_at: Option<DateTime<Utc>>,
+}
+
+/// Part of an attempt that cannot hang. Waiting for the store is none.
+struct Trying<'a>(&'a Worker);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        let mut attempts = self.0.mailer.lock_attempts();
+        attempts.in_progress -= 1;
+        attempts.last_ended_at = Some(self.0.clock.now());
+    }
 }
 
 impl Mailer {
@@ -37,6 +58,7 @@ impl Mailer {
             transport,
             templates: RwLock::new(Arc::new(templates)),
             mail_counts: Mutex::default(),
+            attempts: Mutex::default(),
         }
     }
 
@@ -47,6 +69,7 @@ impl Mailer {
             transport: Transport::Discard,
             templates: RwLock::new(self.templates()),
             mail_counts: Mutex::default(),
+            attempts: Mutex::default(),
         }
     }
 
@@ -64,6 +87,19 @@ impl Mailer {
     /// The attempts since the process started.
     pub fn mail_counts(&self) -> MailCounts {
         *self.lock_mail_counts()
+    }
+
+    /// When this process last tried a mail; `now` if it does.
+    pub fn last_attempt_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let attempts = self.lock_attempts();
+        match attempts.in_progress {
+            0 => attempts.last_ended_at,
+            _ => Some(now),
+        }
+    }
+
+    fn lock_attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self, outcome: &Outcome) {
@@ -190,6 +226,7 @@ impl Worker {
         let attempt = match (begun, open.as_mut()) {
             (Ok(()), Some(open)) if !job.lease.is_over(&self.clock) => {
                 open.sent += 1;
+                let _trying = self.begin_trying();
                 match open.connection.finish(&job.ready.message).await {
                     Outcome::Deferred(fault) if fault.is_about_connections() => {
                         Attempt::NoConnection(fault)
@@ -213,6 +250,7 @@ impl Worker {
         open: &mut Option<OpenConnection<'a>>,
         job: &mut Job,
     ) -> Result<(), Attempt> {
+        let trying = self.begin_trying();
         if let Some(pace) = &self.pace {
             pace.wait().await;
         }
@@ -239,7 +277,13 @@ impl Worker {
             }
             Err(outcome) => return Err(Attempt::Tried(outcome)),
         }
+        drop(trying);
         (&mut job.permit).await.map_err(|_| Attempt::Withdrawn)
+    }
+
+    fn begin_trying(&self) -> Trying<'_> {
+        self.mailer.lock_attempts().in_progress += 1;
+        Trying(self)
     }
 
     async fn connect(&self) -> Result<Connection<'_>, Fault> {

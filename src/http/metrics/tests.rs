@@ -177,6 +177,10 @@ impl Health for Slow {
         unreachable!("metrics do not need it")
     }
 
+    fn stalled_work(&self) -> Option<&'static str> {
+        None
+    }
+
     async fn snapshot(&self) -> std::result::Result<Snapshot, Fault> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.proceed.notified().await;
