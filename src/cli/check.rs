@@ -3,17 +3,18 @@
 mod advisory;
 mod outcome;
 mod user;
+mod warnings;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use nix::unistd::geteuid;
 use secrecy::ExposeSecret;
 
 use self::advisory::engine_warning;
 use self::outcome::{Outcome, print_outcome};
 use self::user::{become_user, find_user, is_private_to_service};
+use self::warnings::{coverage_warning, delivery_warning, directory_warnings};
 use super::args::Check;
 use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
@@ -22,12 +23,12 @@ use super::{Context, setup};
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Config, Monitoring, Transport};
-use crate::domain::{Address, Cover, SyncState, describe_drift};
+use crate::domain::{Address, SyncState, describe_drift};
 use crate::engine;
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::{Relay, SmtpSettings};
 use crate::sources::{self, CheckReport};
-use crate::store::{self, Access, DirectoryRow, Store};
+use crate::store::{self, Access, Store};
 
 const NO_ANSWER: &str = "it does not answer";
 const SLOW_FIX: &str =
@@ -222,11 +223,7 @@ async fn check_stored(
         let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
         warn("plan", warning);
     }
-    if let Some(due_at) = due_at.filter(|at| now - *at > config.settings.max_delivery_delay(now)) {
-        let since = format_when(due_at, now, config.policy.zone);
-        let warning = format!(
-            "mails are due since {since}; see whether `lapsed run` is running, and its log"
-        );
+    if let Some(warning) = delivery_warning(due_at, config, now) {
         warn("delivery", warning);
     }
     for row in sources {
@@ -451,48 +448,4 @@ fn smtp_fix(fault: &Fault) -> &'static str {
         }
         _ => "ask the administrator of the mail server",
     }
-}
-
-fn directory_warnings(
-    row: &DirectoryRow,
-    is_stale: bool,
-    now: DateTime<Utc>,
-    zone: Tz,
-) -> Vec<String> {
-    let name = &row.name;
-    let held = row.held.as_ref().map(|held| {
-        format!(
-            "held: {held}; `lapsed directory sync {name} --dry-run` lists the people, `lapsed directory \
-             release {name}` or `reject {name}` decides"
-        )
-    });
-    let error = row.sync_state.error.as_ref().map(|error| {
-        let since = match row.sync_state.failing_since {
-            Some(at) => format!(", failing since {}", format_when(at, now, zone)),
-            None => String::new(),
-        };
-        format!("last sync: {error}{since}")
-    });
-    let stale = match row.sync_state.last_good_sync_at {
-        Some(at) if is_stale => Some(format!(
-            "its data is stale: the last good sync was {}; its people are unknown",
-            format_when(at, now, zone)
-        )),
-        _ => None,
-    };
-    held.into_iter().chain(error).chain(stale).collect()
-}
-
-fn coverage_warning(covers: &[(String, Cover)]) -> Option<String> {
-    let unknown = covers
-        .iter()
-        .filter(|(_, cover)| cover.is_unknown())
-        .count();
-    (unknown > 0).then(|| {
-        format!(
-            "the access of {unknown} of {} issuers of tokens is unknown; `lapsed identity coverage` shows why, and \
-             [issuers] modes excludes accounts that are not people",
-            covers.len()
-        )
-    })
 }

@@ -46,9 +46,8 @@ pub struct Engine {
     pub last_purge: LastPurge,
     /// Whether delivery waits for an unreachable store without a limit.
     pub is_patient: bool,
-    /// Called regularly while a job of a sweep makes progress, for the watchdog.
+    /// Called regularly while a sweep, or delivery, makes progress, for the watchdog.
     pub on_progress: Box<dyn Fn() + Send + Sync>,
-    /// The same for delivery.
     pub on_delivery: Box<dyn Fn() + Send + Sync>,
 }
 

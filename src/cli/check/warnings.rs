@@ -1,0 +1,65 @@
+//! What the store says that a person should see.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use crate::cli::output::when::format_when;
+use crate::config::Config;
+use crate::domain::Cover;
+use crate::store::DirectoryRow;
+
+pub(super) fn delivery_warning(
+    due_at: Option<DateTime<Utc>>,
+    config: &Config,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    let due_at = due_at.filter(|at| now - *at > config.settings.max_delivery_delay(now))?;
+    let since = format_when(due_at, now, config.policy.zone);
+    Some(format!(
+        "mails are due since {since}; see whether `lapsed run` is running, and its log"
+    ))
+}
+
+pub(super) fn directory_warnings(
+    row: &DirectoryRow,
+    is_stale: bool,
+    now: DateTime<Utc>,
+    zone: Tz,
+) -> Vec<String> {
+    let name = &row.name;
+    let held = row.held.as_ref().map(|held| {
+        format!(
+            "held: {held}; `lapsed directory sync {name} --dry-run` lists the people, `lapsed directory \
+             release {name}` or `reject {name}` decides"
+        )
+    });
+    let error = row.sync_state.error.as_ref().map(|error| {
+        let since = match row.sync_state.failing_since {
+            Some(at) => format!(", failing since {}", format_when(at, now, zone)),
+            None => String::new(),
+        };
+        format!("last sync: {error}{since}")
+    });
+    let stale = match row.sync_state.last_good_sync_at {
+        Some(at) if is_stale => Some(format!(
+            "its data is stale: the last good sync was {}; its people are unknown",
+            format_when(at, now, zone)
+        )),
+        _ => None,
+    };
+    held.into_iter().chain(error).chain(stale).collect()
+}
+
+pub(super) fn coverage_warning(covers: &[(String, Cover)]) -> Option<String> {
+    let unknown = covers
+        .iter()
+        .filter(|(_, cover)| cover.is_unknown())
+        .count();
+    (unknown > 0).then(|| {
+        format!(
+            "the access of {unknown} of {} issuers of tokens is unknown; `lapsed identity coverage` shows why, and \
+             [issuers] modes excludes accounts that are not people",
+            covers.len()
+        )
+    })
+}
