@@ -188,7 +188,7 @@ impl Health {
     async fn load_readiness(
         &self,
     ) -> Result<(Option<RunRow>, Option<DateTime<Utc>>), store::Error> {
-        let mut tx = self.engine.store.begin_read().await?;
+        let mut tx = self.engine.store.begin_short_read().await?;
         Ok((
             tx.find_last_run(false).await?,
             tx.find_oldest_due_mail().await?,

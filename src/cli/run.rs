@@ -179,6 +179,7 @@ impl Sweeps {
         stopping: CancellationToken,
     ) -> Result<(), Fault> {
         let mut last = self.last_sweep().await.unwrap_or(DateTime::UNIX_EPOCH);
+        let mut was_down = false;
         loop {
             self.heartbeat.beat();
             self.engine.store.check_file()?;
@@ -188,7 +189,7 @@ impl Sweeps {
             last = last.min(now);
             if self.engine.settings.sweep.missed_since(last, now) {
                 last = now;
-                self.sweep(&stopping).await;
+                was_down = self.sweep(was_down, &stopping).await;
             }
             // Deferred mails come due between sweeps.
             self.due.notify_one();
@@ -206,13 +207,14 @@ impl Sweeps {
         Ok(last.map_or(DateTime::UNIX_EPOCH, |run| run.started_at))
     }
 
-    async fn sweep(&self, stopping: &CancellationToken) {
+    /// Returns whether the store was unreachable; `was_down` says so of the sweep before.
+    async fn sweep(&self, was_down: bool, stopping: &CancellationToken) -> bool {
         let options = SweepOptions {
             by_schedule: true,
             ..SweepOptions::default()
         };
         let report = self.engine.prepare(&options, stopping).await;
-        log_report("sweep", &report);
+        log_report("sweep", &report, was_down);
         if !stopping.is_cancelled() {
             self.show(&report).await;
         }
@@ -224,6 +226,7 @@ impl Sweeps {
         };
         self.manager
             .notify_status(&format!("last sweep at {at}: {state}"));
+        report.store_down
     }
 
     async fn show(&self, report: &Report) {
@@ -257,7 +260,7 @@ impl Deliveries {
             }
             self.heartbeat.beat();
             let report = self.engine.send_due(&stopping).await;
-            log_report("delivery", &report);
+            log_report("delivery", &report, was_down);
             pause = match report.store_down {
                 true if was_down => (pause * 2).min(MAX_STORE_PAUSE),
                 true => MIN_STORE_PAUSE,
@@ -284,13 +287,21 @@ impl Deliveries {
     }
 }
 
-/// Logs each problem, then one line with the counts. A pass with nothing due is logged at debug level.
-fn log_report(what: &'static str, report: &Report) {
+/// Logs each problem, then one line with the counts. A pass with nothing due is logged at debug level, and so is one that
+/// again found the store unreachable.
+fn log_report(what: &'static str, report: &Report, was_down: bool) {
     for error in &report.errors {
         tracing::error!("{what}: {error}");
     }
-    for problem in report.problems.iter().chain(&report.waits) {
+    for problem in &report.problems {
         tracing::warn!("{what}: {problem}");
+    }
+    for wait in &report.waits {
+        if was_down {
+            tracing::debug!("{what}: {wait}");
+        } else {
+            tracing::warn!("{what}: {wait}");
+        }
     }
     let summary = report::summary_lines(report);
     let counts: Vec<String> = summary
@@ -300,7 +311,8 @@ fn log_report(what: &'static str, report: &Report) {
     let counts = counts.join("; ");
     let elapsed_ms = report.elapsed_ms;
     let is_standby = report.lease_held && !report.relay_down && !report.store_down;
-    if report.is_quiet() || (is_standby && !report.is_failure()) {
+    let is_still_down = report.store_down && was_down;
+    if report.is_quiet() || ((is_standby || is_still_down) && !report.is_failure()) {
         tracing::debug!(elapsed_ms, "{what}: {counts}");
     } else if !counts.is_empty() && (report.is_failure() || report.is_deferral()) {
         tracing::warn!(elapsed_ms, "{what}: {counts}");

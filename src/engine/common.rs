@@ -207,6 +207,10 @@ impl Error {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
+    pub(super) fn is_time_out(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_time_out())
+    }
+
     /// The error with its causes, on one line.
     pub(super) fn chain(&self) -> String {
         Causes(self).to_string()

@@ -200,7 +200,14 @@ impl<'a> Pass<'a> {
             .recorder
             .record_batch(batch, self.started_at, report)
             .await;
-        let is_idle = batch.is_empty();
+        // A store that answers with an error, or that is being looked for, does not make the pass hang.
+        let is_progress = match &recorded {
+            Ok(_) => !batch.is_empty(),
+            Err(error) => !error.is_time_out(),
+        };
+        if is_progress {
+            (self.job.on_progress)();
+        }
         match recorded {
             Ok(lost) => {
                 self.pool.permit(&lost, lease_end);
@@ -212,9 +219,6 @@ impl<'a> Pass<'a> {
                 tokio::time::sleep(STORE_RETRY_INTERVAL).await;
             }
             Err(error) => return Err(error),
-        }
-        if !is_idle {
-            (self.job.on_progress)();
         }
         Ok(())
     }

@@ -139,6 +139,11 @@ impl Error {
         }
     }
 
+    /// Whether PostgreSQL did not answer a statement in time.
+    pub fn is_time_out(&self) -> bool {
+        matches!(self, Self::Unreachable(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
+    }
+
     /// Whether the connection to PostgreSQL is of no more use, and the server may be away.
     pub(super) fn is_loss(&self) -> bool {
         matches!(self, Self::Unreachable(_))
