@@ -101,3 +101,17 @@ async fn only_the_holder_of_a_lease_can_lock_it(#[values(Sqlite, Postgres)] db: 
     assert!(write!(store, tx => tx.lock_lease("sweep", one.id)));
     assert!(!write!(store, tx => tx.lock_lease("sweep", two.id)));
 }
+
+#[tokio::test]
+async fn a_locked_lease_is_not_taken_before_the_transaction_ends() {
+    let (store, fresh) = Postgres.store().await;
+    let one = holder(minutes(1));
+    take(&store, one).await;
+    let mut page = store.begin().await.unwrap();
+    assert!(page.lock_lease("sweep", one.id).await.unwrap());
+    let take_over = "SET lock_timeout = '100ms'; UPDATE lease SET holder = gen_random_uuid()";
+    assert!(fresh.execute(take_over).await.is_err());
+    page.commit().await.unwrap();
+    fresh.execute(take_over).await.unwrap();
+    assert!(!write!(store, tx => tx.lock_lease("sweep", one.id)));
+}
