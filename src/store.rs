@@ -177,6 +177,13 @@ impl Store {
         matches!(&self.0, Pools::Postgres { cluster, .. } if cluster.is_away())
     }
 
+    /// Waits until PostgreSQL is found, if it was lost.
+    pub async fn wait_while_away(&self) {
+        if let Pools::Postgres { cluster, .. } = &self.0 {
+            cluster.wait_while_away().await;
+        }
+    }
+
     /// Fails if the file of an SQLite store was removed, replaced or overwritten since it was opened.
     pub fn check_file(&self) -> Result<()> {
         let Pools::Sqlite {

@@ -275,8 +275,11 @@ impl Deliveries {
         }
     }
 
-    /// Waits until a deferred mail is due again, and at least `pause`.
+    /// Waits until a deferred mail is due again, and at least `pause`; or until a store that is away can be reached.
     async fn wait_for_next_attempt(&self, pause: TimeDelta) {
+        if self.engine.store.is_away() {
+            return self.engine.store.wait_while_away().await;
+        }
         let wait = match self.engine.next_mail_at().await {
             Ok(Some(next_at)) => pause.max(next_at - self.engine.now()),
             Ok(None) => return std::future::pending().await,
@@ -288,7 +291,7 @@ impl Deliveries {
 }
 
 /// Logs each problem, then one line with the counts. A pass with nothing due is logged at debug level, and so is one that
-/// again found the store unreachable.
+/// found the store unreachable if that is known already.
 fn log_report(what: &'static str, report: &Report, was_down: bool) {
     for error in &report.errors {
         tracing::error!("{what}: {error}");
@@ -296,8 +299,9 @@ fn log_report(what: &'static str, report: &Report, was_down: bool) {
     for problem in &report.problems {
         tracing::warn!("{what}: {problem}");
     }
+    let is_known = was_down || report.store_lost;
     for wait in &report.waits {
-        if was_down {
+        if is_known {
             tracing::debug!("{what}: {wait}");
         } else {
             tracing::warn!("{what}: {wait}");
@@ -311,7 +315,7 @@ fn log_report(what: &'static str, report: &Report, was_down: bool) {
     let counts = counts.join("; ");
     let elapsed_ms = report.elapsed_ms;
     let is_standby = report.lease_held && !report.relay_down && !report.store_down;
-    let is_still_down = report.store_down && was_down;
+    let is_still_down = report.store_down && is_known;
     if report.is_quiet() || ((is_standby || is_still_down) && !report.is_failure()) {
         tracing::debug!(elapsed_ms, "{what}: {counts}");
     } else if !counts.is_empty() && (report.is_failure() || report.is_deferral()) {

@@ -351,6 +351,9 @@ pub struct Report {
     /// The mail server could not be reached or refused to serve.
     pub relay_down: bool,
     pub store_down: bool,
+    /// The connection to PostgreSQL was lost, which the store logs by itself.
+    #[serde(skip)]
+    pub store_lost: bool,
     /// Another sweep was running, so only delivery was done.
     pub lease_held: bool,
     /// Another sweep took over, so that this one has written nothing more.
@@ -396,6 +399,7 @@ impl Report {
         self.lease_lost |= matches!(error, Error::LeaseLost);
         if error.is_transient() {
             self.store_down = true;
+            self.store_lost |= matches!(error, Error::Store(error) if error.is_loss());
             self.waits.push(text);
         } else {
             self.errors.push(text);
@@ -424,6 +428,7 @@ impl Report {
         );
         self.relay_down |= part.relay_down;
         self.store_down |= part.store_down;
+        self.store_lost |= part.store_lost;
         self.lease_held |= part.lease_held;
         self.lease_lost |= part.lease_lost;
         self.errors.extend(part.errors);

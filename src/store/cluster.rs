@@ -21,7 +21,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Result};
@@ -186,11 +186,17 @@ impl Cluster {
         }
     }
 
+    pub async fn wait_while_away(&self) {
+        // Cannot fail: `self` has the sender.
+        let _ = self
+            .subscribe()
+            .wait_for(|state| state.loss.is_none())
+            .await;
+    }
+
     async fn wait_until_reachable(&self, deadline: Instant) -> Result<u64> {
-        let mut states = self.subscribe();
-        let reachable = states.wait_for(|state| state.loss.is_none());
-        if let Ok(Ok(state)) = tokio::time::timeout_at(deadline, reachable).await {
-            return Ok(state.epoch);
+        if timeout_at(deadline, self.wait_while_away()).await.is_ok() {
+            return Ok(self.state.borrow().epoch);
         }
         let loss = self.state.borrow().loss.clone().unwrap_or_default();
         Err(unreachable(&loss))

@@ -145,7 +145,7 @@ impl Error {
     }
 
     /// Whether the connection to PostgreSQL is of no more use, and the server may be away.
-    pub(super) fn is_loss(&self) -> bool {
+    pub fn is_loss(&self) -> bool {
         matches!(self, Self::Unreachable(_))
     }
 
