@@ -198,7 +198,6 @@ async fn check_stored(
     let terms = config.directory_terms();
     let mut tx = store.begin_read().await?;
     let plans = tx.list_held_plans().await?;
-    let due_at = tx.find_oldest_due_mail().await?;
     let sources = tx.list_sources().await?;
     let ghosts = super::source::load_ghosts(&mut tx, config).await?;
     let directories = tx.list_directories().await?;
@@ -223,7 +222,7 @@ async fn check_stored(
         let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
         warn("plan", warning);
     }
-    if let Some(warning) = delivery_warning(due_at, config, now) {
+    if let Some(warning) = delivery_warning(tx.find_oldest_due_mail().await?, config, now) {
         warn("delivery", warning);
     }
     for row in sources {

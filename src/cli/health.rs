@@ -28,11 +28,14 @@ pub(super) struct Health {
 impl http::Health for Health {
     async fn readiness(&self) -> Readiness {
         let now = self.engine.now();
-        let loaded = self.load_readiness().await;
+        let loaded = if self.engine.store.is_away() {
+            None
+        } else {
+            self.load_readiness().await.ok()
+        };
         let store_fault = loaded
-            .as_ref()
-            .err()
-            .map(|_| "the store does not answer".to_owned());
+            .is_none()
+            .then(|| "the store does not answer".to_owned());
         let (last_run, mail_due_at) = loaded.unwrap_or_default();
         let last_sweep = last_run.and_then(|run| {
             let succeeded = run.outcome.as_deref() == Some("ok");
