@@ -18,7 +18,7 @@ use crate::store::{self, DirectoryRow, IdentityRow, Tx};
 
 use super::common::{Error, OnProgress, Report, new_id};
 use super::findings;
-use super::leased::{LeasedStore, page};
+use super::leased::{LeasedStore, counted_page, page};
 use super::notices::Alert;
 use super::upstream::{
     self, Answer, DIRECTORY, Preview, SweepOptions, SyncAttempt, WatchedDirectory, list_all,
@@ -106,60 +106,55 @@ impl SyncDirectories<'_> {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let mut row = answer.row;
-        let mut page = self.store.begin().await?;
-        let tx = page.tx();
-        let mut counted = Report::default();
-        let read_at = row.sync_state.last_good_sync_at;
+        let known = answer.row;
+        let read_at = known.sync_state.last_good_sync_at;
         let is_stale = !answer.watched.terms.is_fresh(read_at, answer.asked_at);
-        let is_good = answer.listing.is_ok();
-        let outcome = match answer.listing {
-            Ok(survey) => {
-                if let Some(shrunk) = survey.shrunk {
-                    let now = self.clock.now();
-                    DIRECTORY
-                        .record_shrink(tx, &row.name, &options.actor, shrunk, now)
-                        .await?;
-                }
-                self.store_survey(tx, survey, &mut row, &mut counted)
-                    .await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let (survey, outcome) = match answer.listing {
+            Ok(survey) => (Some(survey), Ok(None)),
+            Err(error) if error.ends_job() => return Err(error),
+            Err(error) => (None, Err(error)),
         };
         let attempt = SyncAttempt {
-            name: &row.name,
+            name: &known.name,
             asked_at: answer.asked_at,
             now: self.clock.now(),
             stale_since: if is_stale { read_at } else { None },
             outcome,
         };
-        let state = &mut row.sync_state;
-        DIRECTORY
-            .record(tx, self.policy, state, attempt, &mut counted)
-            .await?;
-        if is_good && row.held.is_some() {
-            // It answered, but nothing of the listing was accepted.
-            row.sync_state.last_good_sync_at = read_at;
-        } else if is_good && is_stale {
-            // Its data counts again.
-            findings::request(tx, self.clock.now()).await?;
-        }
-        tx.save_directory(&row).await?;
-        self.store.commit(page).await?;
-        report.add(counted);
-        Ok(())
+        counted_page!(self.store, report, tx => {
+            let mut row = known.clone();
+            if let Some(survey) = &survey {
+                if let Some(shrunk) = survey.shrunk {
+                    DIRECTORY
+                        .record_shrink(tx, &row.name, &options.actor, shrunk, attempt.now)
+                        .await?;
+                }
+                self.store_survey(tx, survey, &mut row, report).await?;
+            }
+            let state = &mut row.sync_state;
+            DIRECTORY
+                .record(tx, self.policy, state, &attempt, report)
+                .await?;
+            if survey.is_some() && row.held.is_some() {
+                // It answered, but nothing of the listing was accepted.
+                row.sync_state.last_good_sync_at = read_at;
+            } else if survey.is_some() && is_stale {
+                // Its data counts again.
+                findings::request(tx, attempt.now).await?;
+            }
+            Ok(tx.save_directory(&row).await?)
+        })
     }
 
     async fn store_survey(
         &self,
         tx: &mut Tx,
-        survey: Survey,
+        survey: &Survey,
         row: &mut DirectoryRow,
         report: &mut Report,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let (changes, forgotten) = match survey.outcome {
+        let (changes, forgotten) = match &survey.outcome {
             SurveyOutcome::Held {
                 reason,
                 hold,
@@ -171,11 +166,11 @@ impl SyncDirectories<'_> {
                     _ => now,
                 };
                 row.held_at = Some(since);
-                row.held_changes = serde_json::to_string(&hold).ok();
-                report.problems.push(held_problem(&row.name, &reason));
-                let alert = held_alert(&row.name, since, &reason, &changes);
+                row.held_changes = serde_json::to_string(hold).ok();
+                report.problems.push(held_problem(&row.name, reason));
+                let alert = held_alert(&row.name, since, reason, changes);
                 alert.plan(tx, self.policy, now, report).await?;
-                row.held = Some(reason);
+                row.held = Some(reason.clone());
                 row.decision = None;
                 return Ok(());
             }
@@ -192,7 +187,7 @@ impl SyncDirectories<'_> {
             let is_lost = change.changes_status() && change.now.status.is_lost();
             rows.push(IdentityRow {
                 directory: row.name.clone(),
-                identity: change.now,
+                identity: change.now.clone(),
             });
             if is_lost {
                 lost.extend(rows.last().cloned());
@@ -200,7 +195,7 @@ impl SyncDirectories<'_> {
         }
         tx.save_identities(&rows).await?;
         findings::restate_findings(tx, &lost, now).await?;
-        tx.delete_identities(&row.name, &forgotten).await?;
+        tx.delete_identities(&row.name, forgotten).await?;
         if status_changes > 0 || !forgotten.is_empty() {
             findings::request(tx, now).await?;
         }
@@ -211,9 +206,9 @@ impl SyncDirectories<'_> {
         if let Some(people) = survey.total {
             row.people = i64::try_from(people).unwrap_or(i64::MAX);
         }
-        if let Some(listing) = survey.listing {
-            row.cursor = listing.cursor;
-            row.query_digest = Some(survey.query_digest);
+        if let Some(listing) = &survey.listing {
+            row.cursor.clone_from(&listing.cursor);
+            row.query_digest = Some(survey.query_digest.clone());
             row.groups = Some(survey::group_sizes(&listing.groups));
         }
         Ok(())

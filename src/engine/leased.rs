@@ -67,26 +67,34 @@ impl OpenPage {
     }
 }
 
+/// Awaits work that is one whole transaction, again if it lost a race. As [`Store::retrying`], for work that changes what
+/// it uses.
+macro_rules! retry {
+    ($work:expr) => {{
+        let mut retries = $crate::store::Retries::default();
+        loop {
+            match $work.await {
+                Err(error) if retries.wait_for_another(&error).await => {}
+                result => break result,
+            }
+        }
+    }};
+}
+pub(super) use retry;
+
 /// Writes one page: the work is one transaction, which is tried again if it lost a race. A macro, because the compiler
 /// cannot prove that a future with an asynchronous closure may change threads.
 macro_rules! page {
     ($store:expr, $tx:ident => $work:expr) => {{
         let store: $crate::engine::leased::LeasedStore<'_> = $store;
-        let mut retries = $crate::store::Retries::default();
-        loop {
-            let written = async {
-                let mut page = store.begin().await?;
-                let $tx = page.tx();
-                let value: Result<_, $crate::engine::common::Error> = async { $work }.await;
-                let value = value?;
-                store.commit(page).await?;
-                Ok::<_, $crate::engine::common::Error>(value)
-            };
-            match written.await {
-                Err(error) if retries.wait_for_another(&error).await => {}
-                written => break written,
-            }
-        }
+        $crate::engine::leased::retry!(async {
+            let mut page = store.begin().await?;
+            let $tx = page.tx();
+            let value: Result<_, $crate::engine::common::Error> = async { $work }.await;
+            let value = value?;
+            store.commit(page).await?;
+            Ok::<_, $crate::engine::common::Error>(value)
+        })
     }};
 }
 pub(super) use page;

@@ -14,6 +14,7 @@ use crate::sources::{self, Listing};
 use crate::store::{Store, Tx};
 
 use super::common::{Error, PAGE_SIZE, Report, new_id};
+use super::leased::retry;
 use super::upstream::ensure_not_renamed;
 use super::{findings, plan};
 
@@ -276,6 +277,21 @@ async fn check_import(target: ImportTarget<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+async fn write_import(
+    target: ImportTarget<'_>,
+    changes: &mut Changes,
+    rules: MergeRules<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let mut tx = target.store.begin().await?;
+    // An operator may rename it meanwhile.
+    let row = tx.find_source(target.source).await?;
+    ensure_not_renamed(target.source, row.as_ref())?;
+    changes.write(&mut tx, rules, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 /// Imports a listing. `progress` gets the number of rows done so far.
 pub async fn import(
     target: ImportTarget<'_>,
@@ -305,19 +321,14 @@ pub async fn import(
             break;
         }
         rows += listed.len() as u64;
-        let mut tx = match mode {
-            ImportMode::Write => store.begin().await?,
-            ImportMode::DryRun => store.begin_read().await?,
-        };
-        // An operator may rename it meanwhile.
-        ensure_not_renamed(source, tx.find_source(source).await?.as_ref())?;
         let now = clock.now();
+        let mut tx = store.begin_read().await?;
         let mut changes = Changes::from_rows(&mut tx, source, listed, rules, now).await?;
-        changes.count(&mut report);
+        drop(tx);
         if mode == ImportMode::Write {
-            changes.write(&mut tx, rules, now).await?;
-            tx.commit().await?;
+            retry!(write_import(target, &mut changes, rules, now))?;
         }
+        changes.count(&mut report);
         progress(rows);
     }
     Ok(ImportCounts {

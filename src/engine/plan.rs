@@ -12,7 +12,7 @@ use crate::store::{OpenMail, Tx};
 use crate::time::shift;
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
-use super::leased::{LeasedStore, OpenPage, counted_page, page};
+use super::leased::{LeasedStore, OpenPage, counted_page, page, retry};
 use super::notices::{Alert, Audience, Undeliverable};
 
 /// Setting: the fingerprint of the policy by which every `due_at` was computed.
@@ -55,6 +55,19 @@ impl Plan<'_> {
         let now = self.clock.now();
         let horizon = horizon(self.sweep, now);
         let soon = shift(horizon, self.policy.merge_ahead);
+        // Begins again with the tokens that are not planned yet.
+        retry!(self.plan_pages(now, horizon, soon, report))?;
+        self.close_plan(report).await?;
+        assign_mails(self.store, now, horizon, soon).await
+    }
+
+    async fn plan_pages(
+        &self,
+        now: DateTime<Utc>,
+        horizon: DateTime<Utc>,
+        soon: DateTime<Utc>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         let mut assigner = MailAssigner {
             now,
             horizon,
@@ -73,8 +86,7 @@ impl Plan<'_> {
             report.tokens_due += tokens;
             (self.on_progress)();
         }
-        self.close_plan(report).await?;
-        assign_mails(self.store, now, horizon, soon).await
+        Ok(())
     }
 
     /// Reads the next page of due tokens and decides which notices to send; `None` after the last page.

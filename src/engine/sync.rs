@@ -99,16 +99,12 @@ impl SyncSources<'_> {
             stale_since: None,
             outcome,
         };
-        let mut page = self.store.begin().await?;
-        let mut counted = Report::default();
-        let state = &mut row.sync_state;
-        SOURCE
-            .record(page.tx(), self.policy, state, attempt, &mut counted)
-            .await?;
-        page.tx().save_source(&row).await?;
-        self.store.commit(page).await?;
-        report.add(counted);
-        Ok(())
+        counted_page!(self.store, report, tx => {
+            let mut row = row.clone();
+            let state = &mut row.sync_state;
+            SOURCE.record(tx, self.policy, state, &attempt, report).await?;
+            Ok(tx.save_source(&row).await?)
+        })
     }
 
     /// Merges a listing into the store. Returns the problem if rows were refused.
@@ -185,17 +181,19 @@ impl SyncSources<'_> {
     ) -> Result<(), Error> {
         let mut walk = Walk::new(source, listed);
         while !walk.is_done() {
-            let mut page = self.store.begin().await?;
-            let tx = page.tx();
-            let pairs = walk.next_pairs(tx).await?;
+            let mut tx = self.store.begin_read().await?;
+            let pairs = walk.next_pairs(&mut tx).await?;
+            drop(tx);
             let now = self.clock.now();
             let mut changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
-            changes.write(tx, rules, now).await?;
-            if sources_that_mark_expired(self.sources).contains(&source) {
-                tx.set_mark_expired_at(&changes.seen_expired, Some(now))
-                    .await?;
-            }
-            self.store.commit(page).await?;
+            page!(self.store, tx => {
+                changes.write(tx, rules, now).await?;
+                if sources_that_mark_expired(self.sources).contains(&source) {
+                    tx.set_mark_expired_at(&changes.seen_expired, Some(now))
+                        .await?;
+                }
+                Ok(())
+            })?;
             changes.count(report);
             (self.on_progress)();
         }

@@ -257,21 +257,20 @@ impl Wording {
         tx: &mut Tx,
         policy: &Policy,
         sync_state: &mut SyncState,
-        attempt: SyncAttempt<'_>,
+        attempt: &SyncAttempt<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let noun = self.noun;
-        let SyncAttempt { name, now, .. } = attempt;
-        let alert = match attempt.outcome {
+        let SyncAttempt { name, now, .. } = *attempt;
+        let alert = match &attempt.outcome {
             Ok(problem) => {
                 let alert = sync_state.record_success(attempt.asked_at);
-                sync_state.error.clone_from(&problem);
+                sync_state.error.clone_from(problem);
                 if let Some(problem) = problem {
                     report.problems.push(format!("{noun} {name}: {problem}"));
                 }
                 alert
             }
-            Err(error) if error.ends_job() => return Err(error),
             Err(error) => {
                 let text = error.chain();
                 let wait = error.wait();

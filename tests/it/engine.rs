@@ -855,3 +855,44 @@ async fn the_rate_is_divided_among_live_replicas(#[values(Sqlite, Postgres)] db:
     // Two of three are live: 8 intervals of a tenth of a second.
     assert!(elapsed >= Duration::from_millis(790), "{elapsed:?}");
 }
+
+/// Lets statements that write fail now and then, as two transactions that meet do on some engines.
+const RACES: &str = "
+    CREATE SEQUENCE races;
+    CREATE FUNCTION race() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF nextval('races') % 25 < 2 THEN RAISE EXCEPTION 'a race' USING ERRCODE = '40001'; END IF;
+        RETURN NULL;
+    END $$;
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema()
+            AND tablename <> '_sqlx_migrations'
+        LOOP
+            EXECUTE format('CREATE TRIGGER race AFTER INSERT OR UPDATE OR DELETE ON %I
+                FOR EACH STATEMENT EXECUTE FUNCTION race()', name);
+        END LOOP;
+    END $$;";
+
+#[tokio::test]
+async fn a_sweep_whose_transactions_lose_races_does_what_one_without_does() {
+    let (calm, racing) = (World::new(Postgres).await, World::new(Postgres).await);
+    racing.database().execute(RACES).await.unwrap();
+    let mut mails = Vec::new();
+    for world in [&calm, &racing] {
+        for step in 0..6 {
+            let id = format!("k-{step}");
+            let ends_at = now() + TimeDelta::days(7 + step / 3);
+            world.list(&id, ends_at).await;
+            world.engine.clock.advance(TimeDelta::hours(8));
+        }
+        world.fake.tokens.lock().unwrap().truncate(4);
+        world.engine.clock.advance(TimeDelta::days(6));
+        world.sweep().await;
+        mails.push(world.take_mails().len());
+    }
+    assert_eq!(mails[0], mails[1]);
+    assert!(mails[0] > 6, "{mails:?}");
+    let races = "SELECT last_value::text FROM races";
+    let statements = racing.database().texts(races).await;
+    let statements: u32 = statements[0].parse().unwrap();
+    assert!(statements > 100, "only {statements} statements");
+}

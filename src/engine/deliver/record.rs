@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::{Address, Policy};
 use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, Report, log_not_renewed, new_id};
+use crate::engine::leased::retry;
 use crate::engine::notices::{DEAD_ADDRESS_TTL, plan_fallback, plan_unreachable};
 use crate::store::{self, ClaimedMail, Holder, MailRecord, RefusedAddress, Store, Verdict};
 use crate::time::shift;
@@ -188,7 +189,7 @@ impl Recorder<'_> {
             }
             recorded_count = Some(count);
         }
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.store.begin_short().await?;
         let recorded_count = match recorded_count {
             Some(count) => count,
             None => tx.record_mails(records, holder, now).await?,
@@ -230,40 +231,51 @@ impl Recorder<'_> {
         pass_start: DateTime<Utc>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let now = self.clock.now();
         let sound_domains = refusals.sound_domains();
+        let judged = retry!(self.try_judge_addresses(&sound_domains, pass_start))?;
+        // The mail that was refused in this pass is counted as deferred.
+        report.mails_deferred = report.mails_deferred.saturating_sub(judged.dead);
+        report.add(judged.counted);
+        Ok(())
+    }
+
+    async fn try_judge_addresses(
+        &self,
+        sound_domains: &[&str],
+        pass_start: DateTime<Utc>,
+    ) -> Result<Judged, Error> {
+        let now = self.clock.now();
+        let mut judged = Judged::default();
+        let counted = &mut judged.counted;
         let mut tx = self.store.begin().await?;
         for dead in tx
-            .mark_dead_addresses(&sound_domains, pass_start, now)
+            .mark_dead_addresses(sound_domains, pass_start, now)
             .await?
         {
             let failed = tx.fail_waiting_mails(&dead.key, &dead.reason).await?;
-            // The one that was refused in this pass is counted as deferred.
-            report.mails_deferred = report
-                .mails_deferred
-                .saturating_sub(u64::from(!failed.is_empty()));
+            judged.dead += u64::from(!failed.is_empty());
             for mail in failed {
                 log_failure(&mail, &dead.reason);
-                report.mails_failed += 1;
-                plan_fallback(&mut tx, self.policy, &mail, now, report).await?;
+                counted.mails_failed += 1;
+                plan_fallback(&mut tx, self.policy, &mail, now, counted).await?;
                 plan_unreachable(&mut tx, self.policy, &mail, &dead.reason, now).await?;
             }
         }
         tx.commit().await?;
-        Ok(())
+        Ok(judged)
     }
 
     /// Renews the lease on claimed mails and returns them. If the store is unreachable, it is tried again before the
     /// lease lapses.
     pub async fn renew_leases(&self) -> HashSet<Uuid> {
         let lease = self.lease_from(self.clock.now());
-        let renew = async {
-            let mut tx = self.store.begin().await?;
+        let renew = || async {
+            let mut tx = self.store.begin_short().await?;
             let renewed = tx.renew_mail_leases(lease).await?;
             tx.commit().await?;
             Ok::<_, store::Error>(renewed)
         };
-        match renew.await {
+        match self.store.retrying(renew).await {
             Ok(renewed) => renewed.into_iter().collect(),
             Err(error) => {
                 log_not_renewed("claimed mails", &error.into());
@@ -275,8 +287,17 @@ impl Recorder<'_> {
     /// Settles the mails of processes that are gone, whose leases have lapsed. Returns how many connections the mail
     /// server takes, and what is known about addresses.
     pub(super) async fn recover(&self, report: &mut Report) -> Result<(usize, Refusals), Error> {
+        let (limit, refusals, counted) = retry!(self.try_recover())?;
+        report.add(counted);
+        let connections = self.settings.connections;
+        let connections = limit.map_or(connections, |limit| limit.min(connections));
+        Ok((connections, refusals))
+    }
+
+    async fn try_recover(&self) -> Result<(Option<usize>, Refusals, Report), Error> {
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
+        let mut counted = Report::default();
+        let mut tx = self.store.begin_short().await?;
         let lapsed = tx
             .reclaim_lapsed_mails(now, shift(now, self.settings.lease * MAX_SKEW_FACTOR))
             .await?;
@@ -285,21 +306,17 @@ impl Recorder<'_> {
             let verdict = self.settings.verdict_if_unknown(mail, now);
             tx.settle_lapsed_mail(mail, verdict, reason).await?;
             if verdict == Verdict::Failed {
-                report.mails_failed += 1;
-                plan_fallback(&mut tx, self.policy, mail, now, report).await?;
+                counted.mails_failed += 1;
+                plan_fallback(&mut tx, self.policy, mail, now, &mut counted).await?;
             } else {
-                report.mails_unknown += 1;
+                counted.mails_unknown += 1;
             }
         }
         let limit = tx.find_setting(CONNECTION_LIMIT).await?;
         let limit = limit.and_then(|limit| parse_connection_limit(&limit, now));
-        let connections = self.settings.connections;
         let refusals = Refusals::load(&mut tx, now).await?;
         tx.commit().await?;
-        Ok((
-            limit.map_or(connections, |limit| limit.min(connections)),
-            refusals,
-        ))
+        Ok((limit, refusals, counted))
     }
 
     /// Remembers for a day how many connections the mail server takes.
@@ -313,6 +330,14 @@ impl Recorder<'_> {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// What became of the addresses that were refused in a pass.
+#[derive(Default)]
+struct Judged {
+    /// Those that are dead now and had mails that waited.
+    dead: u64,
+    counted: Report,
 }
 
 /// The limit, unless it was observed more than a day ago.
