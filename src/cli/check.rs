@@ -222,7 +222,7 @@ async fn check_stored(
         let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
         warn("plan", warning);
     }
-    if let Some(warning) = delivery_warning(tx.find_oldest_due_mail().await?, config, now) {
+    if let Some(warning) = delivery_warning(&mut tx, config, now).await? {
         warn("delivery", warning);
     }
     for row in sources {

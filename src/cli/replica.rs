@@ -21,6 +21,8 @@ use crate::lifecycle::Fault;
 use crate::store::{self, Store};
 
 const SEEN_INTERVAL: Duration = Duration::from_mins(1);
+/// After a row that could not be written.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// A store that is away must not delay the stop.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -124,10 +126,18 @@ impl Presence {
     /// Writes the row every minute, and deletes it at the end.
     pub async fn run(mut self, stopping: CancellationToken) -> Result<(), Fault> {
         while let Some(saved) = stopping.run_until_cancelled(self.save()).await {
-            if let Err(error) = saved {
-                tracing::debug!("this replica is not recorded: {}", Causes(&error));
+            if let Err(error) = &saved {
+                tracing::debug!("this replica is not recorded: {}", Causes(error));
             }
-            let pause = tokio::time::sleep(SEEN_INTERVAL);
+            let pause = async {
+                tokio::time::sleep(if saved.is_ok() {
+                    SEEN_INTERVAL
+                } else {
+                    RETRY_INTERVAL
+                })
+                .await;
+                self.store.wait_while_away().await;
+            };
             stopping.run_until_cancelled(pause).await;
         }
         let deleted = tokio::time::timeout(DELETE_TIMEOUT, self.delete()).await;
@@ -139,13 +149,13 @@ impl Presence {
 
     async fn save(&mut self) -> store::Result<()> {
         self.replica.seen_at = self.clock.now();
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.store.begin_short().await?;
         tx.save_replica(&self.replica).await?;
         tx.commit().await
     }
 
     async fn delete(&self) -> store::Result<()> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.store.begin_short().await?;
         tx.delete_replica(self.replica.id).await?;
         tx.commit().await
     }

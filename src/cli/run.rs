@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,8 @@ use crate::{http, store};
 /// Without progress for this long, the daemon hangs. No page of rows and no mail takes that long, and
 /// a listing is abandoned after ten minutes.
 const WATCHDOG_TIMEOUT: Duration = Duration::from_mins(15);
-/// After a pass that ended because the store was unreachable, the next begins soon; the pause doubles while it stays so.
-const MIN_STORE_PAUSE: TimeDelta = TimeDelta::seconds(1);
-const MAX_STORE_PAUSE: TimeDelta = TimeDelta::seconds(30);
+/// After a pass that ended because the store was unreachable, before the next.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &Context) -> Result<Exit> {
     let config = setup::load_config(context)?;
@@ -179,17 +178,22 @@ impl Sweeps {
         stopping: CancellationToken,
     ) -> Result<(), Fault> {
         let mut last = self.last_sweep().await.unwrap_or(DateTime::UNIX_EPOCH);
-        let mut was_down = false;
+        let (mut was_down, mut is_silent) = (false, false);
         loop {
-            self.heartbeat.beat();
+            self.heartbeat.wake(!is_silent);
             self.engine.store.check_file()?;
             self.engine.store.check_usable().await?;
             let now = self.engine.now();
             // If the clock was set back, do not wait until it has caught up.
             last = last.min(now);
             if self.engine.settings.sweep.missed_since(last, now) {
-                last = now;
-                was_down = self.sweep(was_down, &stopping).await;
+                let report = self.sweep(was_down, &stopping).await;
+                was_down = report.store_down;
+                is_silent = report.store_silent;
+                // One that the store interrupted is made up for at the next tick.
+                if !was_down {
+                    last = now;
+                }
             }
             // Deferred mails come due between sweeps.
             self.due.notify_one();
@@ -207,8 +211,8 @@ impl Sweeps {
         Ok(last.map_or(DateTime::UNIX_EPOCH, |run| run.started_at))
     }
 
-    /// Returns whether the store was unreachable; `was_down` says so of the sweep before.
-    async fn sweep(&self, was_down: bool, stopping: &CancellationToken) -> bool {
+    /// `was_down` says that the store was unreachable in the sweep before.
+    async fn sweep(&self, was_down: bool, stopping: &CancellationToken) -> Report {
         let options = SweepOptions {
             by_schedule: true,
             ..SweepOptions::default()
@@ -226,7 +230,7 @@ impl Sweeps {
         };
         self.manager
             .notify_status(&format!("last sweep at {at}: {state}"));
-        report.store_down
+        report
     }
 
     async fn show(&self, report: &Report) {
@@ -249,8 +253,9 @@ struct Deliveries {
 impl Deliveries {
     /// Delivers until asked to stop, and finishes the mails in flight.
     async fn run(self, stopping: CancellationToken) -> Result<(), Fault> {
-        let relay_pause = self.engine.settings.delivery.backoff.min;
-        let (mut pause, mut was_down) = (relay_pause, false);
+        let relay_pause = self.engine.settings.delivery.backoff.min.to_std();
+        let relay_pause = relay_pause.unwrap_or(STORE_PAUSE);
+        let (mut pause, mut was_down, mut is_silent) = (relay_pause, false, false);
         loop {
             self.heartbeat.rest();
             tokio::select! {
@@ -258,16 +263,17 @@ impl Deliveries {
                 () = self.wait_for_next_attempt(pause) => {}
                 () = stopping.cancelled() => return Ok(()),
             }
-            self.heartbeat.beat();
+            self.heartbeat.wake(!is_silent);
             let report = self.engine.send_due(&stopping).await;
             log_report("delivery", &report, was_down);
-            pause = match report.store_down {
-                true if was_down => (pause * 2).min(MAX_STORE_PAUSE),
-                true => MIN_STORE_PAUSE,
+            pause = if report.store_down {
+                STORE_PAUSE
+            } else {
                 // Mails that a broken relay left untouched are due at once.
-                false => relay_pause,
+                relay_pause
             };
             was_down = report.store_down;
+            is_silent = report.store_silent;
             let delivers = report::exit_code(&report) == Exit::Ok;
             self.delivers.store(delivers, Ordering::Relaxed);
             self.engine.store.check_file()?;
@@ -276,17 +282,21 @@ impl Deliveries {
     }
 
     /// Waits until a deferred mail is due again, and at least `pause`; or until a store that is away can be reached.
-    async fn wait_for_next_attempt(&self, pause: TimeDelta) {
+    async fn wait_for_next_attempt(&self, pause: Duration) {
         if self.engine.store.is_away() {
-            return self.engine.store.wait_while_away().await;
+            self.engine.store.wait_while_away().await;
+            return tokio::time::sleep(STORE_PAUSE).await;
         }
         let wait = match self.engine.next_mail_at().await {
-            Ok(Some(next_at)) => pause.max(next_at - self.engine.now()),
+            Ok(Some(next_at)) => {
+                let until_due = (next_at - self.engine.now()).to_std();
+                pause.max(until_due.unwrap_or_default())
+            }
             Ok(None) => return std::future::pending().await,
             // The store is unreachable; the next pass reports it.
             Err(_) => pause,
         };
-        tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -207,6 +207,11 @@ impl Error {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
+    /// Whether the store refuses now, which a person may change.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Store(error) if error.may_pass())
+    }
+
     pub(super) fn is_time_out(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_time_out())
     }
@@ -354,6 +359,9 @@ pub struct Report {
     /// The connection to PostgreSQL was lost, which the store logs by itself.
     #[serde(skip)]
     pub store_lost: bool,
+    /// A statement reached its time limit.
+    #[serde(skip)]
+    pub store_silent: bool,
     /// Another sweep was running, so only delivery was done.
     pub lease_held: bool,
     /// Another sweep took over, so that this one has written nothing more.
@@ -399,6 +407,7 @@ impl Report {
         self.lease_lost |= matches!(error, Error::LeaseLost);
         if error.is_transient() {
             self.store_down = true;
+            self.store_silent |= error.is_time_out();
             self.store_lost |= matches!(error, Error::Store(error) if error.is_loss());
             self.waits.push(text);
         } else {
@@ -429,6 +438,7 @@ impl Report {
         self.relay_down |= part.relay_down;
         self.store_down |= part.store_down;
         self.store_lost |= part.store_lost;
+        self.store_silent |= part.store_silent;
         self.lease_held |= part.lease_held;
         self.lease_lost |= part.lease_lost;
         self.errors.extend(part.errors);

@@ -214,7 +214,7 @@ impl<'a> Pass<'a> {
                 *batch = Batch::default();
                 self.store_away_since = None;
             }
-            Err(error) if error.is_transient() && self.may_wait_for_store(batch) => {
+            Err(error) if error.may_pass() && self.may_wait_for_store(batch) => {
                 tracing::debug!("outcomes of mails cannot be recorded yet: {error}");
                 tokio::time::sleep(STORE_RETRY_INTERVAL).await;
             }

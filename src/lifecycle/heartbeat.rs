@@ -39,7 +39,16 @@ impl Heartbeat {
         self.is_resting.store(false, Ordering::Relaxed);
     }
 
-    /// The work is done until the next beat, which may come at any time.
+    /// Work begins. `is_progress`: a beat; else what went before counts as a part of the same hang.
+    pub fn wake(&self, is_progress: bool) {
+        if is_progress {
+            self.beat();
+        } else {
+            self.is_resting.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The work is done until it wakes or beats, which may be at any time.
     pub fn rest(&self) {
         self.is_resting.store(true, Ordering::Relaxed);
     }
@@ -90,6 +99,19 @@ mod tests {
         assert!(!heartbeat.has_timed_out(later));
         heartbeat.beat();
         assert!(heartbeat.has_timed_out(later));
+    }
+
+    #[test]
+    fn work_that_wakes_without_progress_is_as_late_as_before() {
+        let heartbeat = Heartbeat::new("the sweep", Duration::from_mins(15));
+        let before = heartbeat.last();
+        heartbeat.rest();
+        heartbeat.wake(false);
+        assert_eq!(heartbeat.last(), before);
+        assert!(heartbeat.has_timed_out(before + Duration::from_hours(1)));
+        heartbeat.rest();
+        heartbeat.wake(true);
+        assert!(heartbeat.last() > before);
     }
 
     #[test]

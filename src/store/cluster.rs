@@ -10,7 +10,7 @@
 //! Each loss begins an epoch. A connection of an earlier epoch is closed instead of being used again.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{
@@ -21,9 +21,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::error::explain_loss;
 use super::{Error, Result};
 use crate::causes::Causes;
 
@@ -37,6 +38,9 @@ const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
 const MAX_AGE: Duration = Duration::from_mins(30);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// While a search goes on, the log says again why.
+const REMIND_INTERVAL: Duration = Duration::from_mins(5);
+const BUSY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) struct Cluster {
     hosts: Vec<PgConnectOptions>,
@@ -179,6 +183,12 @@ impl Cluster {
                 Err(PoolError::Backend(error)) if error.is_loss() && Instant::now() < deadline => {
                     self.lose(epoch, &error);
                 }
+                // All connections are taken; one of ours may come back.
+                Err(PoolError::Backend(error))
+                    if error.is_transient() && Instant::now() < deadline =>
+                {
+                    sleep(BUSY_INTERVAL).await;
+                }
                 Err(PoolError::Backend(error)) => return Err(error),
                 Err(PoolError::Timeout(_)) => return Err(sqlx::Error::PoolTimedOut.into()),
                 Err(_) => return Err(sqlx::Error::PoolClosed.into()),
@@ -223,25 +233,9 @@ impl Cluster {
 
     /// Looks for a host that takes writes until there is one.
     async fn search(self: Arc<Self>) {
-        let started_at = Instant::now();
-        let found = self.closed.run_until_cancelled(async {
-            let probes = (0..self.hosts.len()).map(|host| Box::pin(self.wait_for_host(host)));
-            let mut found = select_all(probes);
-            let loss = self.state.borrow().loss.clone().unwrap_or_default();
-            if let Ok((host, ..)) = timeout(PROBE_INTERVAL, &mut found).await {
-                tracing::info!("a connection to the store was lost and is replaced: {loss}");
-                return (host, false);
-            }
-            tracing::warn!("the store cannot be reached: {loss}");
-            (found.await.0, true)
-        });
-        let Some((host, was_away)) = found.await else {
+        let Some((host, was_away)) = self.closed.run_until_cancelled(self.find_host()).await else {
             return;
         };
-        if was_away {
-            let seconds = started_at.elapsed().as_secs_f64();
-            tracing::info!("the store can be reached again, after {seconds:.1} s");
-        }
         self.state.send_modify(|state| {
             if was_away || state.host != host {
                 state.abandoned_before = state.epoch;
@@ -251,16 +245,61 @@ impl Cluster {
         });
     }
 
-    async fn wait_for_host(&self, host: usize) -> usize {
+    /// Returns a host that takes writes, and whether none did for a while, which is logged.
+    async fn find_host(&self) -> (usize, bool) {
+        let started_at = Instant::now();
+        let reasons = Mutex::new(vec![None; self.hosts.len()]);
+        let probes = (0..self.hosts.len()).map(|host| Box::pin(self.wait_for_host(host, &reasons)));
+        let mut found = select_all(probes);
+        let loss = self.state.borrow().loss.clone().unwrap_or_default();
+        if let Ok((host, ..)) = timeout(PROBE_INTERVAL, &mut found).await {
+            tracing::info!("a connection to the store was lost and is replaced: {loss}");
+            return (host, false);
+        }
+        tracing::warn!("the store cannot be reached: {loss}");
+        loop {
+            let host = timeout(REMIND_INTERVAL, &mut found).await;
+            let seconds = started_at.elapsed().as_secs_f64();
+            if let Ok((host, ..)) = host {
+                tracing::info!("the store can be reached again, after {seconds:.1} s");
+                return (host, true);
+            }
+            let reasons = self.describe(&reasons);
+            tracing::warn!("the store is still away, after {seconds:.0} s: {reasons}");
+        }
+    }
+
+    async fn wait_for_host(&self, host: usize, reasons: &Mutex<Vec<Option<String>>>) -> usize {
         loop {
             let next_at = Instant::now() + PROBE_INTERVAL;
-            if let Ok(Ok(connection)) = timeout(PROBE_TIMEOUT, self.connect(host)).await {
-                // The answer is enough; the server notices a closed socket, too.
-                let _ = timeout(PROBE_INTERVAL, connection.close()).await;
-                return host;
+            let probe = timeout(PROBE_TIMEOUT, self.connect(host)).await;
+            match probe.unwrap_or_else(|_| Err(no_answer(PROBE_TIMEOUT))) {
+                Ok(connection) => {
+                    let _ = timeout(PROBE_INTERVAL, connection.close()).await;
+                    return host;
+                }
+                Err(error) => {
+                    let reason = Causes(&explain_loss(error)).to_string();
+                    tracing::debug!("{}: {reason}", host_name(&self.hosts[host]));
+                    let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
+                    reasons[host] = Some(reason);
+                }
             }
             sleep_until(next_at).await;
         }
+    }
+
+    /// Why each host is not used.
+    fn describe(&self, reasons: &Mutex<Vec<Option<String>>>) -> String {
+        let reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let reasons = self.hosts.iter().zip(reasons.iter());
+        let described: Vec<_> = reasons
+            .map(|(host, reason)| {
+                let reason = reason.as_deref().unwrap_or("not tried yet");
+                format!("{}: {reason}", host_name(host))
+            })
+            .collect();
+        described.join("; ")
     }
 }
 

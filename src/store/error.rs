@@ -93,8 +93,8 @@ impl From<sqlx::Error> for Error {
 /// Whether PostgreSQL is lost: the connection broke, or the server ends, starts, or takes no writes.
 fn is_loss(error: &sqlx::Error) -> bool {
     // Classes 08 connection exception, 57P shutdown and start; 25006 read-only transaction (the server was demoted),
-    // 25P03 idle in a transaction for too long, 53300 too many connections.
-    const CODES: [&str; 5] = ["08", "57P", "25006", "25P03", "53300"];
+    // 25P03 idle in a transaction for too long.
+    const CODES: [&str; 4] = ["08", "57P", "25006", "25P03"];
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         error => CODES.iter().any(|class| has_class(error, class)),
@@ -139,6 +139,15 @@ impl Error {
         }
     }
 
+    /// Whether a person at the server may end it: they cancelled a statement, or changed who may connect.
+    pub fn may_pass(&self) -> bool {
+        const CODES: [&str; 4] = ["28", "42501", "57014", "58"];
+        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
+            return self.is_transient();
+        };
+        self.is_transient() || CODES.iter().any(|class| has_class(source, class))
+    }
+
     /// Whether PostgreSQL did not answer a statement in time.
     pub fn is_time_out(&self) -> bool {
         matches!(self, Self::Unreachable(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
@@ -179,8 +188,13 @@ fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         _ if is_loss(error) => true,
-        // Class 40: rollback, 53: out of a resource.
-        _ if has_class(error, "40") || has_class(error, "53") => true,
+        // Class 40 rollback, 53 out of a resource; 55P03 waited too long for a lock.
+        _ if ["40", "53", "55P03", STALE_PLAN]
+            .iter()
+            .any(|class| has_class(error, class)) =>
+        {
+            true
+        }
         // SQLite: 5 busy, 6 locked, 13 full.
         sqlx::Error::Database(error) => error
             .code()

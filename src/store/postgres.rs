@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, SHORT_LIMIT, no_answer};
 use super::error::explain_loss;
 use super::schema::{Access, POSTGRES_MIGRATIONS, Versions, check_versions, migrate};
 use super::session::STATEMENT_TIMEOUT;
@@ -23,11 +24,16 @@ pub(super) async fn open(urls: &str, access: Access) -> Result<(Store, Versions)
     let connected = cluster.connect_any().await;
     let mut connection = connected.map_err(|errors| explain_all(errors, &place))?;
     let explain = |error| explain_postgres(error, &place);
-    let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place.clone())
-        .await
+    let check = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place.clone());
+    let checked = timeout(SHORT_LIMIT, check).await;
+    let versions = checked
+        .unwrap_or_else(|_| Err(no_answer(SHORT_LIMIT).into()))
         .map_err(explain)?;
     if versions.before < versions.now {
-        // Without a time limit: a change of the schema takes as long as a large table does.
+        // A change of the schema takes as long as a large table does, and another process may be at it.
+        sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
+            .execute(&mut connection)
+            .await?;
         let migrated = migrate(&mut connection, &POSTGRES_MIGRATIONS).await;
         migrated.map_err(explain)?;
     }
@@ -52,10 +58,15 @@ fn parse_host(url: &str) -> Result<PgConnectOptions> {
         .application_name("lapsed")
         .options([
             ("statement_timeout", statement_timeout.as_str()),
+            // Shorter than any limit of ours: a statement that waits for a lock would wait on after we have closed its
+            // connection.
+            ("lock_timeout", "8s"),
             ("idle_in_transaction_session_timeout", "60s"),
             // A role or another engine may have another default, under which transactions fail that race.
             ("default_transaction_isolation", "read committed"),
             ("timezone", "UTC"),
+            // A commit that did not wait for its standby says so in a warning.
+            ("client_min_messages", "warning"),
         ])
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO))
 }

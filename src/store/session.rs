@@ -1,6 +1,5 @@
 //! One use of a connection to PostgreSQL: a transaction, or a statement by itself. Each statement has a time limit.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::cluster::{Cluster, LinkPool, PooledLink, SHORT_LIMIT, State, no_answer};
+use super::cluster::{Cluster, Link, LinkPool, PooledLink, SHORT_LIMIT, State, no_answer};
 use super::{Error, Result};
 use crate::server_warnings;
 
@@ -133,15 +132,19 @@ impl Session {
         guarded!(self, c => sqlx::raw_sql(statement).execute(c).await.map(drop))
     }
 
+    /// The only way to the connection, so that no statement is without its guard.
     pub(super) fn start(&mut self) -> (Guard, &mut PgConnection) {
         // Until the statement is finished: the caller may drop it.
         self.is_broken = true;
+        let states = self.cluster.subscribe();
+        let limit = self.limit;
+        let link = self.link();
         let guard = Guard {
-            limit: self.limit,
-            epoch: self.link().epoch,
-            states: self.cluster.subscribe(),
+            limit,
+            epoch: link.epoch,
+            states,
         };
-        (guard, self)
+        (guard, &mut link.connection)
     }
 
     pub(super) fn finish<T>(&mut self, result: &Result<T>) {
@@ -150,7 +153,8 @@ impl Session {
             && error.costs_connection()
         {
             self.is_broken = true;
-            self.cluster.lose(self.link().epoch, error);
+            let epoch = self.link().epoch;
+            self.cluster.lose(epoch, error);
         }
     }
 
@@ -158,36 +162,14 @@ impl Session {
         clippy::expect_used,
         reason = "only the end of a session takes the link"
     )]
-    fn link(&self) -> &PooledLink {
-        self.link.as_ref().expect("a session has a connection")
+    fn link(&mut self) -> &mut Link {
+        self.link.as_mut().expect("a session has a connection")
     }
 }
 
 /// A commit that PostgreSQL did not let wait for its standby may be lost with the server, so it does not count.
 pub(super) fn check_replicated(warning: Option<String>) -> Result<()> {
     warning.map_or(Ok(()), |warning| Err(Error::NotReplicated(warning)))
-}
-
-impl Deref for Session {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        &self.link().connection
-    }
-}
-
-impl DerefMut for Session {
-    #[expect(
-        clippy::expect_used,
-        reason = "only the end of a session takes the link"
-    )]
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self
-            .link
-            .as_mut()
-            .expect("a session has a connection")
-            .connection
-    }
 }
 
 impl Drop for Session {

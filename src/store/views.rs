@@ -9,7 +9,7 @@ use crate::time::MAX_INSTANT;
 
 use super::columns::{impl_from_row, push_list};
 use super::findings::push_open;
-use super::{CHUNK_ROWS, Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
 /// A token with the kinds of its open findings.
 #[derive(Debug, Clone)]
@@ -255,13 +255,12 @@ impl Tx {
 
     /// What PostgreSQL, or an engine with its protocol, says about itself.
     pub async fn load_engine_version(&mut self) -> Result<Option<String>> {
-        match self {
-            Self::Postgres(tx) => {
-                let version = sqlx::query_scalar("SELECT version()");
-                Ok(version.fetch_one(&mut **tx).await.map(Some)?)
-            }
-            Self::Sqlite(_) => Ok(None),
-        }
+        let Self::Postgres(session) = self else {
+            return Ok(None);
+        };
+        let version =
+            guarded!(session, c => sqlx::query_scalar("SELECT version()").fetch_one(c).await)?;
+        Ok(Some(version))
     }
 
     /// Counts everything for metrics. Reads all tokens, so it must not run often.

@@ -6,18 +6,23 @@ use chrono_tz::Tz;
 use crate::cli::output::when::format_when;
 use crate::config::Config;
 use crate::domain::Cover;
-use crate::store::DirectoryRow;
+use crate::store::{self, DirectoryRow, Tx};
 
-pub(super) fn delivery_warning(
-    due_at: Option<DateTime<Utc>>,
+pub(super) async fn delivery_warning(
+    tx: &mut Tx,
     config: &Config,
     now: DateTime<Utc>,
-) -> Option<String> {
-    let due_at = due_at.filter(|at| now - *at > config.settings.max_delivery_delay(now))?;
-    let since = format_when(due_at, now, config.policy.zone);
-    Some(format!(
-        "mails are due since {since}; see whether `lapsed run` is running, and its log"
-    ))
+) -> store::Result<Option<String>> {
+    // Where a timer sweeps, a mail waits for the next sweep.
+    if tx.list_replicas().await?.is_empty() {
+        return Ok(None);
+    }
+    let due_at = tx.find_oldest_due_mail().await?;
+    let due_at = due_at.filter(|at| now - *at > config.settings.max_delivery_delay(now));
+    Ok(due_at.map(|due_at| {
+        let since = format_when(due_at, now, config.policy.zone);
+        format!("mails are due since {since}; see whether `lapsed run` is running, and its log")
+    }))
 }
 
 pub(super) fn directory_warnings(

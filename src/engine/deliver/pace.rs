@@ -61,7 +61,7 @@ impl Recorder<'_> {
         let Some(rate) = self.settings.mails_per_second else {
             return Ok(None);
         };
-        let replicas = self.store.begin_read().await?.list_replicas().await?;
+        let replicas = self.store.begin_short_read().await?.list_replicas().await?;
         let now = self.clock.now();
         Ok(Some(share_of_rate(rate, &replicas, self.holder, now)))
     }

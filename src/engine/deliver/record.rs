@@ -197,7 +197,9 @@ impl Recorder<'_> {
         let mut lost = HashSet::new();
         if recorded_count < records.len() as u64 {
             lost = tx.find_lost_mails(records, holder.id).await?;
-            tracing::warn!("{} mails were taken over by another process", lost.len());
+            if !lost.is_empty() {
+                tracing::warn!("{} mails were taken over by another process", lost.len());
+            }
         }
         let cancelled: Vec<_> = records
             .iter()
