@@ -214,6 +214,29 @@ fn it_is_not_ready_while_delivery_hangs_though_sweeps_go_on() {
 }
 
 #[test]
+fn a_sweep_that_the_store_interrupted_is_made_up_for() {
+    let server = MailServer::start("");
+    let mut world = World::new(Postgres);
+    // Twenty times as fast, and a day before the next sweep of the schedule.
+    world
+        .use_mail_server(&server)
+        .set("schedule.sweep", "\"0 6 * * *\"")
+        .set("notify.admins", "[]")
+        .at("2026-11-24 07:00:10 x20");
+    world.import(&["ci,ci-deploy,ada@example.org,2026-12-01"]);
+    let lock = TableLock::take(&world.store_url(), "token");
+    let daemon = Daemon::start(&world, "daemon");
+    wait_until("the sweep is interrupted", || {
+        daemon.log().contains("lock timeout").then_some(())
+    });
+    drop(lock);
+    wait_until("the mail is sent", || {
+        (server.summary()["accepted"] == 1).then_some(())
+    });
+    daemon.stop();
+}
+
+#[test]
 fn it_marks_and_warns_every_minute() {
     let mut world = World::new(Db::Sqlite);
     // Twenty times as fast.

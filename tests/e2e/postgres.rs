@@ -53,7 +53,8 @@ impl TableLock {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n");
+        let lock =
+            format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n");
         child
             .stdin
             .as_mut()
