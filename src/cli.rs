@@ -23,6 +23,7 @@ mod manual;
 mod monitoring;
 mod notice;
 mod output;
+mod presence;
 mod query;
 mod replica;
 mod report;

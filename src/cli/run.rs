@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure, Result};
 use super::health::Health;
 use super::monitoring::show_sweep;
-use super::replica::Presence;
+use super::presence::Presence;
 use super::setup::{self, Mode};
 use super::{Context, report};
 use crate::config::{Config, Monitoring};

@@ -1,20 +1,11 @@
-//! Replicas, and which of them holds a lease.
+//! Replicas: the daemons that use the store.
 
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::domain::Replica;
 
 use super::{Result, Tx, on};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
-pub struct LeaseRow {
-    /// Who holds it, or held it last.
-    pub holder: Uuid,
-    /// How often another process took it.
-    pub changes: i64,
-}
 
 type Row = (Uuid, String, String, String, DateTime<Utc>, DateTime<Utc>);
 
@@ -56,10 +47,5 @@ impl Tx {
     ) -> Result<u64> {
         on!(self, c: Db => sqlx::query("DELETE FROM replica WHERE seen_at < $1 OR seen_at > $2")
             .bind(from).bind(until).execute(c).await.map(|done| done.rows_affected()))
-    }
-
-    pub async fn find_lease(&mut self, name: &str) -> Result<Option<LeaseRow>> {
-        on!(self, c: Db => sqlx::query_as("SELECT holder, changes FROM lease WHERE name = $1")
-            .bind(name).fetch_optional(c).await)
     }
 }

@@ -30,6 +30,14 @@ pub struct AuditRow {
     pub reason: Option<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct LeaseRow {
+    /// Who holds it, or held it last.
+    pub holder: Uuid,
+    /// How often another process took it.
+    pub changes: i64,
+}
+
 impl Tx {
     /// Takes or renews a lease; `false` when another process holds it.
     ///
@@ -56,6 +64,11 @@ impl Tx {
     pub async fn release_lease(&mut self, name: &str, holder: Uuid) -> Result<()> {
         on!(self, c: Db => sqlx::query("UPDATE lease SET until = $3 WHERE name = $1 AND holder = $2")
             .bind(name).bind(holder).bind(DateTime::UNIX_EPOCH).execute(c).await.map(drop))
+    }
+
+    pub async fn find_lease(&mut self, name: &str) -> Result<Option<LeaseRow>> {
+        on!(self, c: Db => sqlx::query_as("SELECT holder, changes FROM lease WHERE name = $1")
+            .bind(name).fetch_optional(c).await)
     }
 
     /// Whether a lease still belongs to this holder. On PostgreSQL no other process can take it until the transaction
