@@ -155,7 +155,7 @@ impl Tx {
     ///
     /// After its lease has lapsed, a mail still belongs to its holder until another process claims it; then
     /// nothing is written. If another has marked it unknown, only the holder knows what happened, and that mark does not
-    /// count.
+    /// count. An attempt that is recorded already, by a commit whose answer was lost, is not counted twice.
     pub async fn record_mails(
         &mut self,
         records: &[MailRecord],
@@ -388,6 +388,9 @@ async fn record_in_sqlite(
     });
     query.push(") AS v WHERE mail.id = v.column1 AND mail.state IN ('claimed', 'sending', 'waiting', 'unknown') AND mail.holder = ");
     query.push_bind(holder.id);
+    query.push(
+        " AND NOT (v.column3 IS NOT NULL AND mail.state = v.column2 AND mail.next_at = v.column3)",
+    );
     // Redundant, but without it SQLite may scan all mails and look up each one among the records.
     query.push(" AND mail.id IN (");
     push_list(&mut query, records.iter().map(|record| record.id));
@@ -415,7 +418,8 @@ async fn record_in_postgres(
          FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::bigint[],
             $7::text[], $8::timestamptz[], $9::timestamptz[])
             AS v (id, state, next_at, sent_at, attempts, unknowns, reason, lease_until, first_tried_at)
-         WHERE mail.id = v.id AND mail.state IN ('claimed', 'sending', 'waiting', 'unknown') AND mail.holder = $10",
+         WHERE mail.id = v.id AND mail.state IN ('claimed', 'sending', 'waiting', 'unknown') AND mail.holder = $10
+            AND NOT (v.next_at IS NOT NULL AND mail.state = v.state AND mail.next_at = v.next_at)",
     )
     .bind(records.iter().map(|record| record.id).collect::<Vec<_>>())
     .bind(records.iter().map(|record| record.verdict.state()).collect::<Vec<_>>())
