@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::error::explain_loss;
+use super::error::explain_refusal;
 use super::{Error, Result};
 use crate::causes::Causes;
 
@@ -149,7 +149,7 @@ impl Cluster {
                 }
                 Ok((connection, false)) if !self.needs_writes => reader = Some((host, connection)),
                 Ok((_, false)) => errors.push((host_name(&self.hosts[host]), takes_no_writes())),
-                Err(error) => errors.push((host_name(&self.hosts[host]), error)),
+                Err(error) => errors.push((host_name(&self.hosts[host]), explain_refusal(error))),
             }
         }
         let Some((host, connection)) = reader else {
@@ -169,7 +169,8 @@ impl Cluster {
             Ok(connection)
         };
         let result = timeout(SHORT_LIMIT, connect).await;
-        result.unwrap_or_else(|_| Err(no_answer(SHORT_LIMIT)))
+        let result = result.unwrap_or_else(|_| Err(no_answer(SHORT_LIMIT)));
+        result.map_err(explain_refusal)
     }
 
     /// Takes a connection from the pool. Waits for a store that is away, but not longer than for a lock.
@@ -279,7 +280,7 @@ impl Cluster {
                     return host;
                 }
                 Err(error) => {
-                    let reason = Causes(&explain_loss(error)).to_string();
+                    let reason = Causes(&error).to_string();
                     tracing::debug!("{}: {reason}", host_name(&self.hosts[host]));
                     let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
                     reasons[host] = Some(reason);

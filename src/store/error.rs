@@ -101,9 +101,18 @@ fn is_loss(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A proxy that has no server to connect to accepts the connection and closes it; sqlx then reports bytes that it
-/// did not get.
-pub(super) fn explain_loss(error: sqlx::Error) -> sqlx::Error {
+/// Says what it means that a connection ended; sqlx reports bytes that it did not get.
+fn explain_loss(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            closed("the server closed the connection")
+        }
+        error => error,
+    }
+}
+
+/// The same for a connection that is being made: a proxy that has no server to connect to accepts and closes it.
+pub(super) fn explain_refusal(error: sqlx::Error) -> sqlx::Error {
     let is_closed = match &error {
         sqlx::Error::Protocol(text) => text.contains("SSLRequest"),
         sqlx::Error::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
@@ -112,7 +121,10 @@ pub(super) fn explain_loss(error: sqlx::Error) -> sqlx::Error {
     if !is_closed {
         return error;
     }
-    let text = "the server closed the connection, as a proxy does that has no server to connect to";
+    closed("the server closed the connection, as a proxy does that has no server to connect to")
+}
+
+fn closed(text: &str) -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::ConnectionReset, text))
 }
 

@@ -8,7 +8,6 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use super::cluster::{Cluster, SHORT_LIMIT, no_answer};
-use super::error::explain_loss;
 use super::schema::{Access, POSTGRES_MIGRATIONS, Versions, check_versions, migrate};
 use super::session::STATEMENT_TIMEOUT;
 use super::unusable::explain_postgres;
@@ -74,7 +73,6 @@ fn parse_host(url: &str) -> Result<PgConnectOptions> {
 /// The error of a store none of whose servers can be used.
 fn explain_all(errors: Vec<(String, sqlx::Error)>, place: &str) -> Error {
     let explain = |source| {
-        let source = explain_loss(source);
         let opening = Error::Open {
             place: place.to_owned(),
             source,
