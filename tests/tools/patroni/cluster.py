@@ -419,13 +419,13 @@ class Cluster:
         names = [path.stem for path in self.dir.glob("*.pid")]
         for node in NODES:
             send_signal(self.of_node(node), signal.SIGCONT)
-        patronis = [name for name in names if name.startswith("patroni")]
-        self.end(patronis, signal.SIGTERM, 40)
+        patroni = [name for name in names if name.startswith("patroni")]
+        self.end(patroni, signal.SIGTERM, 40)
         for node in NODES:  # a Patroni that was killed leaves its PostgreSQL behind
             if pid := self.postmaster(node):
                 send_signal([pid], signal.SIGINT)
                 wait_until(lambda node=node: not self.postmaster(node), 30, f"the PostgreSQL of n{node} still runs")
-        self.end([name for name in names if name not in patronis], signal.SIGTERM, 10)
+        self.end([name for name in names if name not in patroni], signal.SIGTERM, 10)
         for name in names:
             (self.dir / f"{name}.pid").unlink(missing_ok=True)
         if purge:
