@@ -47,13 +47,12 @@ impl Presence {
             if let Err(error) = &saved {
                 tracing::debug!("this replica is not recorded: {}", Causes(error));
             }
+            let pause = match saved {
+                Ok(()) => SEEN_INTERVAL,
+                Err(_) => RETRY_INTERVAL,
+            };
             let pause = async {
-                tokio::time::sleep(if saved.is_ok() {
-                    SEEN_INTERVAL
-                } else {
-                    RETRY_INTERVAL
-                })
-                .await;
+                tokio::time::sleep(pause).await;
                 self.store.wait_while_away().await;
             };
             stopping.run_until_cancelled(pause).await;

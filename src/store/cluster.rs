@@ -129,15 +129,11 @@ impl Cluster {
     pub async fn connect_any(
         &self,
     ) -> std::result::Result<PgConnection, Vec<(String, sqlx::Error)>> {
-        let attempts = self.hosts.iter().enumerate().map(async |(host, options)| {
-            let attempt = async {
-                let mut connection = PgConnection::connect_with(options).await?;
-                let takes_writes = takes_writes(&mut connection).await?;
-                Ok((connection, takes_writes))
-            };
-            let result = timeout(SHORT_LIMIT, attempt).await;
-            (host, result.unwrap_or_else(|_| Err(no_answer(SHORT_LIMIT))))
-        });
+        let attempts = self
+            .hosts
+            .iter()
+            .enumerate()
+            .map(async |(host, options)| (host, connect_to(options).await));
         let mut attempts: FuturesUnordered<_> = attempts.collect();
         let mut reader = None;
         let mut errors = Vec::new();
@@ -149,7 +145,7 @@ impl Cluster {
                 }
                 Ok((connection, false)) if !self.needs_writes => reader = Some((host, connection)),
                 Ok((_, false)) => errors.push((host_name(&self.hosts[host]), takes_no_writes())),
-                Err(error) => errors.push((host_name(&self.hosts[host]), explain_refusal(error))),
+                Err(error) => errors.push((host_name(&self.hosts[host]), error)),
             }
         }
         let Some((host, connection)) = reader else {
@@ -161,38 +157,33 @@ impl Cluster {
 
     /// Connects to a host, which must take writes if that is needed.
     async fn connect(&self, host: usize) -> sqlx::Result<PgConnection> {
-        let connect = async {
-            let mut connection = PgConnection::connect_with(&self.hosts[host]).await?;
-            if self.needs_writes && !takes_writes(&mut connection).await? {
-                return Err(takes_no_writes());
-            }
-            Ok(connection)
-        };
-        let result = timeout(SHORT_LIMIT, connect).await;
-        let result = result.unwrap_or_else(|_| Err(no_answer(SHORT_LIMIT)));
-        result.map_err(explain_refusal)
+        match connect_to(&self.hosts[host]).await? {
+            (_, false) if self.needs_writes => Err(takes_no_writes()),
+            (connection, _) => Ok(connection),
+        }
     }
 
-    /// Takes a connection from the pool. Waits for a store that is away, but not longer than for a lock.
+    /// Takes a connection from the pool. Waits for a store that is away, but not longer than [`SHORT_LIMIT`].
     pub async fn take(self: &Arc<Self>, pool: &LinkPool) -> Result<PooledLink> {
         let deadline = Instant::now() + SHORT_LIMIT;
         loop {
             let epoch = self.wait_until_reachable(deadline).await?;
             // Boxed: the caller of every transaction would have the size of a TLS handshake.
-            match Box::pin(pool.get()).await {
+            let error = match Box::pin(pool.get()).await {
                 Ok(link) => return Ok(link),
-                Err(PoolError::Backend(error)) if error.is_loss() && Instant::now() < deadline => {
-                    self.lose(epoch, &error);
-                }
-                // All connections are taken; one of ours may come back.
-                Err(PoolError::Backend(error))
-                    if error.is_transient() && Instant::now() < deadline =>
-                {
-                    sleep(BUSY_INTERVAL).await;
-                }
-                Err(PoolError::Backend(error)) => return Err(error),
+                Err(PoolError::Backend(error)) => error,
                 Err(PoolError::Timeout(_)) => return Err(sqlx::Error::PoolTimedOut.into()),
                 Err(_) => return Err(sqlx::Error::PoolClosed.into()),
+            };
+            if error.is_loss() {
+                self.lose(epoch, &error);
+            }
+            if !error.is_transient() || Instant::now() >= deadline {
+                return Err(error);
+            }
+            if !error.is_loss() {
+                // All connections are taken; one of ours may come back.
+                sleep(BUSY_INTERVAL).await;
             }
         }
     }
@@ -347,6 +338,18 @@ impl Manager for Connector {
         self.0.lose(epoch, &error);
         Err(error.into())
     }
+}
+
+/// A connection, and whether its server takes writes.
+async fn connect_to(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, bool)> {
+    let connect = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let takes_writes = takes_writes(&mut connection).await?;
+        Ok((connection, takes_writes))
+    };
+    let result = timeout(SHORT_LIMIT, connect).await;
+    let result = result.unwrap_or_else(|_| Err(no_answer(SHORT_LIMIT)));
+    result.map_err(explain_refusal)
 }
 
 /// A standby does not, nor does a server or role that is set to read only.

@@ -40,7 +40,7 @@ struct Attempts {
     last_ended_at: Option<DateTime<Utc>>,
 }
 
-/// Part of an attempt that cannot hang. Waiting for the store is none.
+/// The part of an attempt that cannot hang: it waits for the rate or the mail server, not for the store.
 struct Trying<'a>(&'a Worker);
 
 impl Drop for Trying<'_> {

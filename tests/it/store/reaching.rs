@@ -256,6 +256,24 @@ async fn a_server_that_goes_silent_costs_one_time_limit() {
 }
 
 #[tokio::test]
+async fn a_host_that_answers_no_new_connection_is_left_for_another() {
+    let (old, new) = (Postgres.empty(), Postgres.empty());
+    create(&old).await;
+    create(&new).await;
+    set_read_only(&new, "on").await;
+    let proxy = Proxy::start(&old).await;
+    let urls = format!("{} {}", proxy.url, new.url);
+    // The pool is empty, so that no connection of it shows the loss.
+    let store = Store::open(&urls, Access::Migrate).await.unwrap();
+    proxy.silent_below.store(usize::MAX, Ordering::SeqCst);
+    set_read_only(&new, "off").await;
+    let error = write(&store, "lost").await.unwrap_err();
+    assert_contains!(full_message(&error), "no answer within 10 seconds");
+    write(&store, "after").await.unwrap();
+    assert!(has(&new, "after").await);
+}
+
+#[tokio::test]
 async fn a_proxy_without_a_server_behind_it_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
