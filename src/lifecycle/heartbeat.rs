@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn work_that_wakes_without_progress_is_as_late_as_before() {
-        let heartbeat = Heartbeat::new("the sweep", Duration::from_mins(15));
+        let mut heartbeat = Heartbeat::new("the sweep", Duration::from_mins(15));
+        heartbeat.started_at -= Duration::from_mins(1);
         let before = heartbeat.last();
         heartbeat.rest();
         heartbeat.wake(false);
