@@ -38,6 +38,6 @@ pub use string_enum::UnknownValue;
 pub(crate) use string_enum::string_enum;
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Generation, LOCAL_SOURCE, ListedToken, Status, Token, TokenId,
-    TokenRef,
+    TokenRef, Unreadable, column,
 };
 pub use upstream::{Backoff, DirectoryTerms, Name, SourceTerms, SyncAlert, SyncState};

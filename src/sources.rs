@@ -14,6 +14,7 @@ pub mod rancher;
 pub(crate) mod rows;
 pub mod sql;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::iter::Peekable;
 
@@ -119,6 +120,39 @@ pub struct Listing {
     pub refusals: RefusedRows,
     /// A digest by which an unchanged listing is recognised.
     pub fingerprint: Option<String>,
+    pub columns: ColumnCounts,
+}
+
+/// How many records have a value in a column, and in how many it cannot be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ColumnCount {
+    pub values: u64,
+    pub unreadable: u64,
+}
+
+/// The columns of a listing by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnCounts(pub BTreeMap<String, ColumnCount>);
+
+impl ColumnCounts {
+    fn count(&mut self, token: &ListedToken) {
+        for (name, has_value) in token.columns() {
+            if has_value {
+                self.of(name).values += 1;
+            }
+        }
+        for name in token.unreadable.keys() {
+            self.of(name).unreadable += 1;
+        }
+    }
+
+    fn of(&mut self, name: &str) -> &mut ColumnCount {
+        // Without an allocation for each cell.
+        if !self.0.contains_key(name) {
+            self.0.insert(name.to_owned(), ColumnCount::default());
+        }
+        self.0.get_mut(name).expect("inserted above")
+    }
 }
 
 impl Listing {
@@ -185,6 +219,7 @@ struct RowPosition {
 pub struct ListingBuilder {
     sorter: ExternalSorter,
     buffer: Vec<u8>,
+    columns: ColumnCounts,
 }
 
 impl Default for ListingBuilder {
@@ -192,6 +227,7 @@ impl Default for ListingBuilder {
         Self {
             sorter: ExternalSorter::new(RUN_SIZE),
             buffer: Vec::new(),
+            columns: ColumnCounts::default(),
         }
     }
 }
@@ -216,6 +252,7 @@ impl ListingBuilder {
 
     /// Adds a token whose id the caller has checked.
     fn push_checked(&mut self, position: RowPosition, token: &ListedToken) -> Result<(), Error> {
+        self.columns.count(token);
         self.buffer.clear();
         serde_json::to_writer(&mut self.buffer, &(position, token))
             .map_err(|error| Error::TempFile(error.into()))?;
@@ -274,6 +311,7 @@ impl ListingBuilder {
             tokens: Tokens(Box::new(UniqueTokens { records, keep })),
             count,
             fingerprint: (keep == Keep::Last).then(|| hex(digest)),
+            columns: self.columns,
             ..Listing::default()
         })
     }

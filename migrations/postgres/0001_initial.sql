@@ -24,6 +24,8 @@ CREATE TABLE source (
     -- The longest life that the source allows, in seconds; NULL with evidence means unlimited.
     max_life          BIGINT,
     max_life_evidence TEXT,
+    -- A JSON array: the columns that could mostly be read in the last good listing.
+    readable_columns  TEXT,
     -- Its new name, once an operator has renamed it; the row then only reserves the old one.
     renamed_to        TEXT
 );
@@ -55,6 +57,8 @@ CREATE TABLE token (
     expiry        TEXT NOT NULL CHECK (expiry IN ('never', 'at', 'unknown')),
     expires_at    TIMESTAMPTZ CHECK ((expires_at IS NOT NULL) = (expiry = 'at')),
     expiry_origin TEXT CHECK (expiry_origin IN ('source', 'computed', 'policy')),
+    -- Our policy set the expiry because the source reports none.
+    expiry_unreported BOOLEAN NOT NULL,
     -- The number of the current secret; 1 if the source does not count secrets.
     secret_version BIGINT NOT NULL DEFAULT 1,
     -- 'expired' is only a mark; the status now follows from expires_at and the clock.
@@ -72,6 +76,9 @@ CREATE TABLE token (
     revoked_at    TIMESTAMPTZ,
     -- When its source, if it wants that, is to be notified of the expiry.
     mark_expired_at TIMESTAMPTZ,
+    -- A JSON object: the columns whose present values at the source cannot be read, and why. The last known values
+    -- are kept.
+    unreadable    TEXT,
     -- When its findings must be evaluated.
     judge_at      TIMESTAMPTZ,
     UNIQUE (source, external_id)

@@ -89,21 +89,29 @@ impl<'a> From<&'a Policy> for MergeRules<'a> {
 }
 
 impl MergeRules<'_> {
-    /// The expiry of `known` by this listing, and its origin. For a token without an expiry, our policy may set one,
-    /// counted from its creation or, if that is unknown, from when it was first seen.
-    fn expiry(&self, known: &Token, listed: &ListedToken) -> (Expiry, Option<ExpiryOrigin>) {
-        let created_at = listed.created_at.or_known(known.created_at);
-        let from = created_at.unwrap_or(known.first_seen_at);
+    /// Sets the expiry by this listing, and its origin. For a token without an expiry, our policy may set one, counted
+    /// from its creation or, if that is unknown, from when it was first seen.
+    fn set_expiry(&self, token: &mut Token, listed: &ListedToken) {
+        let created_at = listed.created_at.or_known(token.created_at);
+        let from = created_at.unwrap_or(token.first_seen_at);
         let policy_expiry = self.policy_ttl.map(|ttl| shift(from, ttl));
-        match (listed.expiry.into_option(), policy_expiry) {
-            (None, _) => (known.expiry, known.expiry_origin),
-            (Some(Expiry::Unknown), _) => (Expiry::Unknown, None),
-            (Some(Expiry::Never), Some(at)) => (Expiry::At(at), Some(ExpiryOrigin::Policy)),
-            (Some(expiry @ Expiry::At(_)), _) if listed.is_computed => {
-                (expiry, Some(ExpiryOrigin::Computed))
+        let reported = match listed.expiry {
+            Cell::Absent => token.reported_expiry(),
+            cell => cell.into_option().unwrap_or_default(),
+        };
+        let (expiry, origin) = match (reported, policy_expiry) {
+            (Expiry::Never | Expiry::Unknown, Some(at)) => {
+                (Expiry::At(at), Some(ExpiryOrigin::Policy))
             }
-            (Some(expiry), _) => (expiry, Some(ExpiryOrigin::Source)),
-        }
+            _ if listed.expiry == Cell::Absent => return,
+            (Expiry::Unknown, None) => (Expiry::Unknown, None),
+            (Expiry::At(_), _) if listed.is_computed => (reported, Some(ExpiryOrigin::Computed)),
+            (Expiry::At(_) | Expiry::Never, _) => (reported, Some(ExpiryOrigin::Source)),
+        };
+        token.expiry = expiry;
+        token.expiry_origin = origin;
+        token.is_expiry_unreported =
+            origin == Some(ExpiryOrigin::Policy) && reported == Expiry::Unknown;
     }
 
     /// Sets what follows from the facts: a token first seen expired is marked, and no one is warned; any other
@@ -134,6 +142,7 @@ fn with_facts(known: Token, listed: ListedToken) -> Token {
         scope: listed.scope.or_known(known.scope),
         created_at: listed.created_at.or_known(known.created_at),
         last_used_at: listed.last_used_at.or_known(known.last_used_at),
+        unreadable: listed.unreadable,
         ..known
     }
 }
@@ -154,7 +163,7 @@ pub fn new_token(
         first_seen_at: now,
         ..Token::default()
     };
-    (token.expiry, token.expiry_origin) = rules.expiry(&token, &listed);
+    rules.set_expiry(&mut token, &listed);
     token = with_facts(token, listed);
     token.life_from = token.created_at;
     rules.settle(&mut token, now);
@@ -175,9 +184,7 @@ pub fn update(
     let is_revoked = known.status == Status::Revoked;
     match known.revoked_at.zip(rules.asked_at) {
         Some((revoked_at, asked_at)) if asked_at <= revoked_at => None,
-        Some(_) if is_revoked && listed.status == Cell::Absent => {
-            replacement(known, listed, rules, now)
-        }
+        Some(_) if is_revoked && !listed.has_status() => replacement(known, listed, rules, now),
         _ => update_in_place(known, listed, rules, now),
     }
 }
@@ -221,7 +228,9 @@ fn update_in_place(
     rules: MergeRules<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
-    let (expiry, expiry_origin) = rules.expiry(known, &listed);
+    let mut token = known.clone();
+    rules.set_expiry(&mut token, &listed);
+    let (expiry, expiry_origin) = (token.expiry, token.expiry_origin);
     let secret_version = match listed.expiry {
         Cell::Absent => known.secret_version,
         _ => listed.secret_version.unwrap_or(known.secret_version),
@@ -238,15 +247,13 @@ fn update_in_place(
     let is_changed = is_new_expiry || old_status != new_status;
 
     let mut token = Token {
-        expiry_origin,
+        // Sources round.
+        expiry: if is_new_expiry { expiry } else { known.expiry },
         secret_version,
-        ..with_facts(known.clone(), listed)
+        ..with_facts(token, listed)
     };
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
-    }
-    if is_new_expiry {
-        token.expiry = expiry;
     }
     // An expiry that our policy set is not a renewal: the token's life continues.
     if has_moved && expiry_origin != Some(ExpiryOrigin::Policy) {
@@ -277,10 +284,11 @@ fn update_in_place(
 /// What changes about a known token that is missing in a complete listing; `None` if nothing.
 ///
 /// A token that disappears at or after its expiry has expired. One that disappears before, or whose expiry our
-/// policy set, which its source does not know, was removed.
+/// policy set, which its source does not know, was removed; so was one whose last expiry could not be read.
 pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
     let is_our_expiry = known.expiry_origin == Some(ExpiryOrigin::Policy);
-    let has_expired = !is_our_expiry && known.expiry.at().is_some_and(|at| at <= now);
+    let is_known = !is_our_expiry && !known.has_outdated_expiry();
+    let has_expired = is_known && known.expiry.at().is_some_and(|at| at <= now);
     let (status, planned_step) = match known.status_at(now) {
         Status::Expired if is_our_expiry => (Status::Gone, known.planned_step),
         Status::Expired | Status::Gone | Status::Revoked => return None,
@@ -319,6 +327,7 @@ pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
         ("status", old.status != new.status),
         ("last_used_at", old.last_used_at != new.last_used_at),
         ("reports_use", old.reports_use != new.reports_use),
+        ("unreadable", old.unreadable != new.unreadable),
         ("due_at", old.due_at != new.due_at),
     ];
     fields

@@ -102,6 +102,7 @@ impl Policy {
     fn due_after(&self, token: &Token, planned: Option<Step>) -> Option<DateTime<Utc>> {
         let expires_at = token.expiry.at()?;
         let mark_at = match token.status {
+            Status::Active if token.has_outdated_expiry() => None,
             Status::Active => Some(expires_at),
             Status::Expired if token.due_at.is_none() => return None,
             Status::Expired => None,
@@ -123,9 +124,12 @@ impl Policy {
             (Expiry::At(at), Some(from)) => Some(at - from),
             _ => None,
         };
+        // By an expiry that is not its source's any more, no token expires.
+        let tightest = token.has_outdated_expiry().then_some(Step::ZERO);
         self.steps.iter().copied().filter(move |step| {
             planned.is_none_or(|planned| *step < planned)
                 && life.is_none_or(|life| step.width() < life)
+                && tightest != Some(*step)
         })
     }
 

@@ -1,5 +1,6 @@
 //! A token: one credential at one source, and what is known about it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -93,6 +94,18 @@ string_enum! {
     }
 }
 
+/// The cells of a record that cannot be read, by the names of their columns, and why.
+pub type Unreadable = BTreeMap<String, String>;
+
+/// The columns whose unreadable cells have consequences.
+pub mod column {
+    pub const CREATED_AT: &str = "created_at";
+    pub const EXPIRES_AT: &str = "expires_at";
+    pub const ISSUER: &str = "issuer_email";
+    pub const LAST_USED_AT: &str = "last_used_at";
+    pub const STATUS: &str = "status";
+}
+
 /// A token as it is stored. It never contains the secret.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Token {
@@ -113,6 +126,8 @@ pub struct Token {
     pub expiry: Expiry,
     /// `None` for an unknown expiry.
     pub expiry_origin: Option<ExpiryOrigin>,
+    /// Whether our policy set the expiry because the source reports none: neither a date nor that it never expires.
+    pub is_expiry_unreported: bool,
     /// The number of its current secret; 1 if the source does not count secrets. A new secret with an unchanged
     /// expiry has notices of its own.
     pub secret_version: u32,
@@ -132,15 +147,35 @@ pub struct Token {
     /// When it must be judged next, because its findings may have changed.
     pub judge_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// What its source says of it now and lapsed cannot read: the last known values are kept.
+    pub unreadable: Unreadable,
 }
 
 impl Token {
-    /// The status at `now`, whether or not the expiry is marked yet.
+    /// The status at `now`, whether or not the expiry is marked yet. By an expiry that its source has since made
+    /// unreadable, no token expires: it may be renewed.
     pub fn status_at(&self, now: DateTime<Utc>) -> Status {
         match (self.status, self.expiry) {
-            (Status::Active | Status::Expired, Expiry::At(at)) if at <= now => Status::Expired,
+            (Status::Expired, Expiry::At(at)) if at <= now => Status::Expired,
+            (Status::Active, Expiry::At(at)) if at <= now && !self.has_outdated_expiry() => {
+                Status::Expired
+            }
             (Status::Active | Status::Expired, _) => Status::Active,
             (Status::Disabled | Status::Revoked | Status::Gone, _) => self.status,
+        }
+    }
+
+    /// Whether the source has another expiry now, which cannot be read.
+    pub fn has_outdated_expiry(&self) -> bool {
+        self.unreadable.contains_key(column::EXPIRES_AT)
+    }
+
+    /// The expiry without what our policy set.
+    pub fn reported_expiry(&self) -> Expiry {
+        match self.expiry_origin {
+            Some(ExpiryOrigin::Policy) if self.is_expiry_unreported => Expiry::Unknown,
+            Some(ExpiryOrigin::Policy) => Expiry::Never,
+            _ => self.expiry,
         }
     }
 
@@ -243,6 +278,9 @@ pub struct ListedToken {
     pub status: Cell<Status>,
     /// The number of the token's current secret, from 1, if the source counts secrets.
     pub secret_version: Option<u32>,
+    /// Cells that cannot be read. They are [`Cell::Absent`], except for a list of which a part can be read.
+    #[serde(default, skip_serializing_if = "Unreadable::is_empty")]
+    pub unreadable: Unreadable,
 }
 
 impl ListedToken {
@@ -251,6 +289,38 @@ impl ListedToken {
             external_id: external_id.into(),
             ..Self::default()
         }
+    }
+
+    /// Whether the source reports a status, even if it cannot be read.
+    pub fn has_status(&self) -> bool {
+        self.status != Cell::Absent || self.unreadable.contains_key(column::STATUS)
+    }
+
+    /// The columns, and whether each has a value.
+    pub fn columns(&self) -> [(&'static str, bool); 11] {
+        fn has_text(cell: &Cell<String>) -> bool {
+            matches!(cell, Cell::Value(text) if !text.is_empty())
+        }
+        let has_expiry = matches!(self.expiry, Cell::Value(Expiry::Never | Expiry::At(_)));
+        [
+            ("name", has_text(&self.name)),
+            (column::ISSUER, matches!(self.issuer, Cell::Value(_))),
+            (column::EXPIRES_AT, has_expiry),
+            ("description", has_text(&self.description)),
+            ("account", has_text(&self.account)),
+            ("role", has_text(&self.role)),
+            ("scope", has_text(&self.scope)),
+            (
+                column::CREATED_AT,
+                matches!(self.created_at, Cell::Value(_)),
+            ),
+            (
+                column::LAST_USED_AT,
+                matches!(self.last_used_at, Cell::Value(_)),
+            ),
+            ("issuer_name", has_text(&self.issuer_name)),
+            (column::STATUS, matches!(self.status, Cell::Value(_))),
+        ]
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, Identity, IdentityStatus,
-    NoticeState, Reason, Severity, Status, Step, Token, TokenId, Topic,
+    NoticeState, Reason, Severity, Status, Step, Token, TokenId, Topic, Unreadable,
 };
 
 /// Implements `Type` and `Decode`, for types that are stored as text.
@@ -141,8 +141,29 @@ impl_from_row!(Token, row => {
         due_at: row.try_get("due_at")?,
         judge_at: row.try_get("judge_at")?,
         revoked_at: row.try_get("revoked_at")?,
+        is_expiry_unreported: row.try_get("expiry_unreported")?,
+        unreadable: match row.try_get::<Option<&str>, _>("unreadable")? {
+            Some(text) => serde_json::from_str(text).map_err(|_| invalid("invalid unreadable cells"))?,
+            None => Unreadable::new(),
+        },
     })
 });
+
+pub(super) fn encode_unreadable(unreadable: &Unreadable) -> Option<String> {
+    let json = serde_json::to_string(unreadable).expect("a map of texts is JSON");
+    (!unreadable.is_empty()).then_some(json)
+}
+
+/// SQL: the expiry that the source of the token (of this alias) has now can be read.
+macro_rules! readable_expiry {
+    () => {
+        "(unreadable IS NULL OR unreadable NOT LIKE '%\"expires_at\":%')"
+    };
+    (t) => {
+        "(t.unreadable IS NULL OR t.unreadable NOT LIKE '%\"expires_at\":%')"
+    };
+}
+pub(super) use readable_expiry;
 
 impl_from_row!(Identity, row => Ok(Self {
     email: row.try_get("email")?,

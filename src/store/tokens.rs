@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::{Address, ExpiryOrigin, Step, Token, TokenId};
 use crate::time::MAX_INSTANT;
 
-use super::columns::push_list;
+use super::columns::{encode_unreadable, push_list, readable_expiry};
 use super::{CHUNK_ROWS, Result, Tx, guarded, locking, on};
 
 /// The columns of a token in insertion order.
@@ -17,7 +17,8 @@ macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
          role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, \
-         reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at"
+         reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at, \
+         expiry_unreported, unreadable"
     };
 }
 
@@ -135,7 +136,8 @@ impl Tx {
                         .push_bind(token.first_seen_at).push_bind(token.life_from)
                         .push_bind(token.planned_step.map(Step::seconds)).push_bind(token.due_at)
                         .push_bind(None::<DateTime<Utc>>).push_bind(token.judge_at)
-                        .push_bind(token.revoked_at);
+                        .push_bind(token.revoked_at).push_bind(token.is_expiry_unreported)
+                        .push_bind(encode_unreadable(&token.unreadable));
                 });
                 query.build().execute(c).await.map(drop)
             })?;
@@ -164,8 +166,9 @@ impl Tx {
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
                 reports_use = $20, issuer_gone = $21,
                 mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
-                first_seen_at = $23, revoked_at = $24, secret_version = $25
-             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $26)")
+                first_seen_at = $23, revoked_at = $24, secret_version = $25,
+                expiry_unreported = $26, unreadable = $27
+             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $28)")
             .bind(token.id).bind(&token.name).bind(&token.description)
             .bind(token.issuer.as_ref().map(Address::as_str))
             .bind(token.issuer.as_ref().map(Address::key)).bind(&token.issuer_name).bind(&token.account)
@@ -175,7 +178,7 @@ impl Tx {
             .bind(token.planned_step.map(Step::seconds)).bind(token.due_at).bind(now)
             .bind(token.reports_use).bind(&token.issuer_gone).bind(token.judge_at)
             .bind(token.first_seen_at).bind(token.revoked_at).bind(i64::from(token.secret_version))
-            .bind(requested_at)
+            .bind(token.is_expiry_unreported).bind(encode_unreadable(&token.unreadable)).bind(requested_at)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(count > 0)
     }
@@ -236,26 +239,28 @@ impl Tx {
             }
             query.push(" WHERE id IN (SELECT id FROM token WHERE due_at <= ").push_bind(now)
                 .push(" AND expires_at <= ").push_bind(now)
-                .push(" AND status = 'active' ORDER BY due_at LIMIT ").push_bind(limit)
+                .push(concat!(" AND status = 'active' AND ", readable_expiry!(), " ORDER BY due_at LIMIT "))
+                .push_bind(limit)
                 .push(")");
             query.build().execute(c).await.map(|done| done.rows_affected())
         })
     }
 
     /// Expired tokens that are to be reported to their source now, the longest waiting first. Only those
-    /// whose expiry was confirmed by a good listing requested after it: others may have been renewed. Tokens
-    /// past an expiry of our own policy still work at their source and are left out.
+    /// whose expiry was confirmed by a good listing requested after it: others may have been renewed, and so may those
+    /// whose present expiry cannot be read. Tokens past an expiry of our own policy still work at their source and are
+    /// left out.
     pub async fn find_tokens_to_mark_expired(
         &mut self,
         source: &str,
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(concat!(
             "SELECT * FROM token WHERE source = $1 AND mark_expired_at <= $2 AND status = 'expired'
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy')
                AND expires_at <= (SELECT last_good_sync_at FROM source WHERE name = $1)
-             ORDER BY mark_expired_at LIMIT $3")
+               AND ", readable_expiry!(), " ORDER BY mark_expired_at LIMIT $3"))
             .bind(source).bind(now).bind(limit).fetch_all(c).await)
     }
 

@@ -24,6 +24,8 @@ pub struct SourceRow {
     pub max_life: Option<i64>,
     /// Where the source states this limit; `None` when it does not.
     pub max_life_evidence: Option<String>,
+    /// The columns that could mostly be read in the last good listing, as JSON.
+    pub readable_columns: Option<String>,
     /// Its new name, once an operator has renamed it; the row then only reserves the old one.
     pub renamed_to: Option<String>,
 }
@@ -90,18 +92,19 @@ impl Tx {
         let sync_state = &row.sync_state;
         on!(self, c: Db => sqlx::query(
             "INSERT INTO source (name, kind, fingerprint, tokens, last_sync_at, last_good_sync_at, error,
-                                 failures, failing_since, deferred_until, max_life, max_life_evidence)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                                 failures, failing_since, deferred_until, max_life, max_life_evidence,
+                                 readable_columns)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
                 tokens = excluded.tokens, last_sync_at = excluded.last_sync_at,
                 last_good_sync_at = excluded.last_good_sync_at, error = excluded.error,
                 failures = excluded.failures, failing_since = excluded.failing_since,
                 deferred_until = excluded.deferred_until, max_life = excluded.max_life,
-                max_life_evidence = excluded.max_life_evidence")
+                max_life_evidence = excluded.max_life_evidence, readable_columns = excluded.readable_columns")
             .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.tokens)
             .bind(sync_state.last_sync_at).bind(sync_state.last_good_sync_at).bind(&sync_state.error)
             .bind(sync_state.failures).bind(sync_state.failing_since).bind(sync_state.deferred_until)
-            .bind(row.max_life).bind(&row.max_life_evidence)
+            .bind(row.max_life).bind(&row.max_life_evidence).bind(&row.readable_columns)
             .execute(c).await.map(drop))
     }
 
