@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -271,6 +271,10 @@ pub struct ListedToken {
     pub created_at: Cell<DateTime<Utc>>,
     /// Column `expires_at`; an empty cell is [`Expiry::Unknown`], never [`Cell::Empty`].
     pub expiry: Cell<Expiry>,
+    /// The plain date that the source wrote as the expiry. So mails can show this day in every time zone; `expiry` has
+    /// its start or end in the time zone of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_day: Option<NaiveDate>,
     /// Whether the expiry was computed, not reported by the source.
     pub is_computed: bool,
     pub last_used_at: Cell<DateTime<Utc>>,
