@@ -20,7 +20,7 @@ mod upstream;
 
 pub use address::{Address, InvalidAddress};
 pub use diff::MergeRules;
-pub use finding::{FindingKind, FindingState, RuleFinding, Rules, Severity};
+pub use finding::{FindingKind, FindingState, RuleFinding, Rules, Severity, unknown_expiries};
 pub use ghost::{Ghost, GhostPhase, silent_since};
 pub use identity::{
     Cover, Coverage, Identity, IdentityStatus, IssuerMode, Issuers, Lookup, Person, Reason,

@@ -146,6 +146,17 @@ impl ColumnCounts {
         }
     }
 
+    /// The names of the columns that have values, most of which can be read.
+    pub fn readable(&self) -> Vec<&str> {
+        let mut columns = Vec::new();
+        for (name, count) in &self.0 {
+            if count.values > count.unreadable {
+                columns.push(name.as_str());
+            }
+        }
+        columns
+    }
+
     fn of(&mut self, name: &str) -> &mut ColumnCount {
         // Without an allocation for each cell.
         if !self.0.contains_key(name) {

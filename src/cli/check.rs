@@ -23,7 +23,7 @@ use super::{Context, setup};
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Config, Monitoring, Transport};
-use crate::domain::{Address, SyncState, describe_drift};
+use crate::domain::{Address, FindingKind, SyncState, describe_drift};
 use crate::engine;
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::{Relay, SmtpSettings};
@@ -235,6 +235,12 @@ async fn check_stored(
             warn(&name, ghost.clone());
         } else if let Some(error) = row.sync_state.error {
             warn(&name, format!("last sync: {error}"));
+        }
+        for finding in tx.load_open_source_findings(&row.name).await? {
+            if finding.kind == FindingKind::UnknownExpiry {
+                let fix = "let the source list expires_at, or set policy_ttl for it";
+                warn(&name, format!("{}; {fix}", finding.evidence));
+            }
         }
     }
     for row in directories {

@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::string_enum::string_enum;
-use super::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token};
+use super::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token, column};
 use crate::time::shift;
 
 /// Sources round, so a life may exceed `max_ttl` by this much.
@@ -26,6 +26,10 @@ string_enum! {
         Unconfigured = "unconfigured",
         /// Live replicas have different configurations.
         ReplicaDrift = "replica_drift",
+        /// The source reports something about the token that cannot be read.
+        Unreadable = "unreadable",
+        /// Most tokens of a source have no known expiry, or the one that our policy set for such a token has passed.
+        UnknownExpiry = "unknown_expiry",
     }
 }
 
@@ -110,6 +114,8 @@ pub struct RuleFinding {
 pub struct Judgement {
     /// At most one of each kind.
     pub findings: Vec<RuleFinding>,
+    /// What they would follow from cannot be read now: these findings neither open nor resolve.
+    pub undecided: Vec<FindingKind>,
     /// The first instant at which the findings change although no fact has changed.
     pub next_at: Option<DateTime<Utc>>,
 }
@@ -137,7 +143,11 @@ impl Rules {
             .into_iter()
             .flatten()
             .find(|at| *at > now && self.findings(token, *at) != findings);
-        Judgement { findings, next_at }
+        Judgement {
+            findings,
+            undecided: undecided(token),
+            next_at,
+        }
     }
 
     /// What is wrong with a token at `now`; empty if it does not work.
@@ -146,14 +156,17 @@ impl Rules {
             return Vec::new();
         }
         let orphaned = token.issuer_gone.clone().map(|evidence| (None, evidence));
+        let (no_expiry, cause) = without_expiry(token, now);
         let causes = [
             (FindingKind::Orphaned, orphaned),
-            (FindingKind::NeverExpires, never_expires(token, now)),
+            (no_expiry, cause),
             (FindingKind::TooLong, self.too_long(token)),
             (FindingKind::Unused, self.unused(token, now)),
+            (FindingKind::Unreadable, unreadable(token)),
         ];
+        let undecided = undecided(token);
         let finding = |(kind, cause): (FindingKind, Option<Cause>)| {
-            let (since, evidence) = cause?;
+            let (since, evidence) = cause.filter(|_| !undecided.contains(&kind))?;
             let usual = match kind {
                 FindingKind::Orphaned => Severity::High,
                 _ => Severity::Medium,
@@ -184,7 +197,9 @@ impl Rules {
             return scheduled;
         }
         let before = known.map(|known| self.findings(known, now));
-        let Judgement { findings, next_at } = self.judge(token, now);
+        let Judgement {
+            findings, next_at, ..
+        } = self.judge(token, now);
         if findings != before.unwrap_or_default() {
             return Some(now);
         }
@@ -270,24 +285,70 @@ fn is_working(token: &Token, now: DateTime<Utc>) -> bool {
     }
 }
 
-/// Until an expiry that our policy set, nothing is wrong. After it, the token still works.
-fn never_expires(token: &Token, now: DateTime<Utc>) -> Option<Cause> {
-    let no_expiry = "it has no expiry at its source";
-    let (since, evidence) = match (token.expiry, token.expiry_origin) {
+/// What is wrong with a token without an expiry. Until an expiry that our policy set, that is nothing. After it, the
+/// token still works.
+fn without_expiry(token: &Token, now: DateTime<Utc>) -> (FindingKind, Option<Cause>) {
+    let (kind, reported) = match token.reported_expiry() {
+        Expiry::Unknown => (FindingKind::UnknownExpiry, "its source reports no expiry"),
+        Expiry::Never | Expiry::At(_) => {
+            (FindingKind::NeverExpires, "it has no expiry at its source")
+        }
+    };
+    let cause = match (token.expiry, token.expiry_origin) {
         (Expiry::Never, _) => {
             let created_at = token.created_at.unwrap_or(token.first_seen_at);
-            (created_at.min(token.first_seen_at), no_expiry.to_owned())
+            let since = created_at.min(token.first_seen_at);
+            Some((Some(since), reported.to_owned()))
         }
         (Expiry::At(at), Some(ExpiryOrigin::Policy)) if at <= now => {
             let day = format_day(at);
-            (
-                at,
-                format!("{no_expiry}, and the one that policy_ttl set has passed: {day}"),
-            )
+            let evidence = format!("{reported}, and the one that policy_ttl set has passed: {day}");
+            Some((Some(at), evidence))
         }
-        (Expiry::At(_) | Expiry::Unknown, _) => return None,
+        (Expiry::At(_) | Expiry::Unknown, _) => None,
     };
-    Some((Some(since), evidence))
+    (kind, cause)
+}
+
+fn unreadable(token: &Token) -> Option<Cause> {
+    let cells = token.unreadable.iter();
+    let cells: Vec<_> = cells
+        .map(|(column, reason)| format!("{column} {reason}"))
+        .collect();
+    (!cells.is_empty()).then(|| (None, cells.join("; and ")))
+}
+
+/// The findings that follow from cells of the token which cannot be read now.
+fn undecided(token: &Token) -> Vec<FindingKind> {
+    let of_column = |name: &String| match name.as_str() {
+        column::EXPIRES_AT => &[
+            FindingKind::NeverExpires,
+            FindingKind::TooLong,
+            FindingKind::UnknownExpiry,
+        ][..],
+        column::CREATED_AT => &[FindingKind::TooLong, FindingKind::Unused],
+        column::LAST_USED_AT => &[FindingKind::Unused],
+        column::ISSUER_GONE => &[FindingKind::Orphaned],
+        _ => &[],
+    };
+    token
+        .unreadable
+        .keys()
+        .flat_map(of_column)
+        .copied()
+        .collect()
+}
+
+/// The finding about a source most of whose active tokens have no known expiry.
+pub fn unknown_expiries(active: i64, unknown: i64) -> Option<RuleFinding> {
+    (unknown * 2 > active).then(|| RuleFinding {
+        kind: FindingKind::UnknownExpiry,
+        severity: Severity::Medium,
+        since: None,
+        evidence: format!(
+            "{unknown} of {active} active tokens have no known expiry, so no one is warned about them"
+        ),
+    })
 }
 
 fn format_day(at: DateTime<Utc>) -> String {

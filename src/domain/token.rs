@@ -102,6 +102,7 @@ pub mod column {
     pub const CREATED_AT: &str = "created_at";
     pub const EXPIRES_AT: &str = "expires_at";
     pub const ISSUER: &str = "issuer_email";
+    pub const ISSUER_GONE: &str = "issuer_gone";
     pub const LAST_USED_AT: &str = "last_used_at";
     pub const STATUS: &str = "status";
 }

@@ -158,6 +158,17 @@ pub enum Error {
         found: u64,
         before: u64,
     },
+    #[error(
+        "{column} cannot be read in {count} of {of} records, and could be read before, so nothing was changed; \
+         `lapsed source check {name}` says why; if it is right all the same, accept it once with \
+         `lapsed sweep --accept-shrink {name}`"
+    )]
+    MostlyUnreadable {
+        name: String,
+        column: String,
+        count: u64,
+        of: u64,
+    },
     /// After leaving out the refused rows, the listing is too short to be plausible.
     #[error(
         "{} refused, which leaves only {found} of {before} tokens, so nothing was changed; the first: {first}",

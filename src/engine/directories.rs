@@ -21,8 +21,8 @@ use super::findings;
 use super::leased::{LeasedStore, counted_page, page};
 use super::notices::Alert;
 use super::upstream::{
-    self, Answer, DIRECTORY, Preview, SweepOptions, SyncAttempt, WatchedDirectory, list_all,
-    select_due, stale_directories,
+    self, Answer, DIRECTORY, Preview, Shrunk, SweepOptions, SyncAttempt, WatchedDirectory,
+    list_all, select_due, stale_directories,
 };
 
 use survey::Surveyor;
@@ -124,9 +124,10 @@ impl SyncDirectories<'_> {
         counted_page!(self.store, report, tx => {
             let mut row = known.clone();
             if let Some(survey) = &survey {
-                if let Some(shrunk) = survey.shrunk {
+                if let Some(Shrunk { found, before }) = survey.shrunk {
+                    let accepted = format!("{found} people instead of {before}");
                     DIRECTORY
-                        .record_shrink(tx, &row.name, &options.actor, shrunk, attempt.now)
+                        .record_shrink(tx, &row.name, &options.actor, &accepted, attempt.now)
                         .await?;
                 }
                 self.store_survey(tx, survey, &mut row, report).await?;

@@ -1,18 +1,19 @@
 //! Findings: judges tokens and sources by the rules, and states what directories report about lost access.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::domain::{
     FindingKind, Identity, Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic,
-    checked_suffix, describe_drift,
+    checked_suffix, describe_drift, unknown_expiries,
 };
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Tx};
 
 use super::common::{Error, PAGE_SIZE, PageGuard, Report, new_id};
 use super::leased::{LeasedStore, counted_page, page};
+use super::notices::Alert;
 
 /// Setting: the fingerprint of the rules by which every token was judged.
 pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
@@ -20,6 +21,9 @@ pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
 /// Setting: the instant up to which ticks of the summary's schedule are done and, once a sweep has seen it, the
 /// schedule. Past ticks of a different schedule do not count.
 pub(super) const SUMMARIZED_UNTIL: &str = "summary.until";
+
+/// How many different reasons a mail about unreadable cells lists.
+const MAX_LISTED_CELLS: usize = 10;
 
 /// Setting: access or token owners changed since the last judging. Each change writes a new value.
 pub(super) const JUDGING_PENDING: &str = "judge.pending";
@@ -50,7 +54,7 @@ pub(super) async fn init_settings(
 /// Judges a page of tokens by the rules.
 pub(super) async fn judge_page(
     tx: &mut Tx,
-    rules: &Rules,
+    policy: &Policy,
     tokens: &[Token],
     now: DateTime<Utc>,
     report: &mut Report,
@@ -63,16 +67,70 @@ pub(super) async fn judge_page(
     let mut changes = FindingChanges::default();
     let mut judge_at = Vec::new();
     for token in tokens {
-        let judgement = rules.judge(token, now);
+        let judgement = policy.rules.judge(token, now);
         let id = Some(token.id);
-        let known = open.remove(&id).unwrap_or_default();
+        let mut known = open.remove(&id).unwrap_or_default();
+        known.retain(|finding| !judgement.undecided.contains(&finding.kind));
         changes.add(id, &token.source, known, judgement.findings, now);
         if judgement.next_at != token.judge_at {
             judge_at.push((token.id, judgement.next_at));
         }
     }
     tx.set_judge_at(&judge_at).await?;
-    changes.write(tx, now, report).await
+    changes.write(tx, now, report).await?;
+    report_unreadable(tx, policy, &changes.opened, now, report).await
+}
+
+/// Notifies the administrators, once, of tokens that are newly found to have cells that cannot be read: one notice about
+/// each source in a sweep.
+async fn report_unreadable(
+    tx: &mut Tx,
+    policy: &Policy,
+    opened: &[NewFinding],
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let mut by_source: BTreeMap<&str, Vec<&NewFinding>> = BTreeMap::new();
+    for finding in opened {
+        if finding.kind == FindingKind::Unreadable {
+            by_source.entry(&finding.source).or_default().push(finding);
+        }
+    }
+    for (source, findings) in by_source {
+        let alert = unreadable_alert(source, &findings, now);
+        alert.plan(tx, policy, now, report).await?;
+    }
+    Ok(())
+}
+
+fn unreadable_alert<'a>(
+    source: &'a str,
+    findings: &[&NewFinding],
+    now: DateTime<Utc>,
+) -> Alert<'a> {
+    let (tokens, them) = match findings.len() {
+        1 => ("a token".to_owned(), "it is"),
+        count => (format!("{count} tokens"), "they are"),
+    };
+    let mut cells: Vec<_> = findings.iter().map(|finding| &finding.evidence).collect();
+    cells.sort_unstable();
+    cells.dedup();
+    let listed: Vec<_> = cells
+        .iter()
+        .take(MAX_LISTED_CELLS)
+        .map(|cell| format!("    {cell}\n"))
+        .collect();
+    Alert {
+        subject: source,
+        since: now,
+        title: format!("The source {source} reports {tokens} with cells that cannot be read"),
+        text: format!(
+            "lapsed goes on with what it knows, and {them} watched: a value that it has read before stays, and any other \
+             is unknown. Warnings may be missing or have the wrong date until this is fixed at the source {source}:\n\n\
+             {}\nList every one:\n\n    lapsed finding list --kind unreadable",
+            listed.concat()
+        ),
+    }
 }
 
 /// Judges the longest token life that a source allows, if the source reported one.
@@ -88,11 +146,41 @@ pub(super) async fn judge_source(
     };
     let max_life = row.max_life.map(TimeDelta::seconds);
     let finding = rules.source_finding(max_life, evidence);
-    let mut open = tx.load_open_source_findings(&row.name).await?;
-    open.retain(|known| known.kind == FindingKind::SourceAllowsUnlimited);
+    let kind = FindingKind::SourceAllowsUnlimited;
+    settle_source_finding(tx, &row.name, (kind, finding), now, report).await
+}
+
+/// Judges whether most active tokens of a source have no known expiry. Reads all its tokens.
+pub(super) async fn judge_expiries(
+    tx: &mut Tx,
+    source: &str,
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let (active, unknown) = tx.count_unknown_expiries(source, now).await?;
+    let finding = unknown_expiries(active, unknown);
+    settle_source_finding(
+        tx,
+        source,
+        (FindingKind::UnknownExpiry, finding),
+        now,
+        report,
+    )
+    .await
+}
+
+/// Opens, updates or resolves the finding of this kind about a source.
+async fn settle_source_finding(
+    tx: &mut Tx,
+    source: &str,
+    (kind, finding): (FindingKind, Option<RuleFinding>),
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let mut open = tx.load_open_source_findings(source).await?;
+    open.retain(|known| known.kind == kind);
     let mut changes = FindingChanges::default();
-    let wanted = finding.into_iter().collect();
-    changes.add(None, &row.name, open, wanted, now);
+    changes.add(None, source, open, finding.into_iter().collect(), now);
     changes.write(tx, now, report).await
 }
 

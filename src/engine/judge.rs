@@ -109,13 +109,12 @@ impl Judge<'_> {
     /// Judges the tokens that are due for it.
     async fn judge_due(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.clock.now();
-        let rules = &self.policy.rules;
         page!(self.store, tx => Ok(tx.rejudge_future_findings(now).await?))?;
         let mut guard = PageGuard::default();
         loop {
             let Some(first) = counted_page!(self.store, report, tx => {
                 let tokens = tx.lock_tokens_to_judge(now, PAGE_SIZE).await?;
-                judge_page(tx, rules, &tokens, now, report).await?;
+                judge_page(tx, self.policy, &tokens, now, report).await?;
                 Ok(tokens.first().map(|token| token.id.0))
             })?
             else {
@@ -135,7 +134,7 @@ impl Judge<'_> {
         loop {
             let Some(last) = counted_page!(self.store, report, tx => {
                 let tokens = tx.lock_all_tokens(after, PAGE_SIZE).await?;
-                judge_page(tx, rules, &tokens, now, report).await?;
+                judge_page(tx, self.policy, &tokens, now, report).await?;
                 if tokens.is_empty() {
                     for row in tx.list_sources().await? {
                         judge_source(tx, rules, &row, now, report).await?;

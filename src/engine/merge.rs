@@ -331,6 +331,11 @@ pub async fn import(
         changes.count(&mut report);
         progress(rows);
     }
+    if mode == ImportMode::Write && report.tokens_touched() > 0 {
+        let mut tx = store.begin().await?;
+        findings::judge_expiries(&mut tx, source, clock.now(), &mut report).await?;
+        tx.commit().await?;
+    }
     Ok(ImportCounts {
         new: report.tokens_new,
         changed: report.tokens_changed,

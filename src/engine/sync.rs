@@ -1,6 +1,8 @@
 //! Syncs sources: lists them concurrently, and when all have answered, merges one listing after the other into the
 //! store.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
@@ -14,12 +16,12 @@ use crate::sources::{
 use crate::store::SourceRow;
 
 use super::common::{Error, OnProgress, Report, rows_were};
-use super::findings::judge_source;
+use super::findings::{judge_expiries, judge_source};
 use super::leased::{LeasedStore, counted_page, page};
 use super::merge::{Changes, Walk};
 use super::upstream::{
-    self, Answer, Preview, SOURCE, Shrunk, SweepOptions, SyncAttempt, WatchedSource, check_shrunk,
-    ensure_not_renamed, list_all, select_due, sources_that_mark_expired,
+    self, Answer, GUARD_FROM, Preview, SOURCE, Shrunk, SweepOptions, SyncAttempt, WatchedSource,
+    check_shrunk, ensure_not_renamed, list_all, select_due, sources_that_mark_expired,
 };
 
 /// What a sync would change about one token.
@@ -117,18 +119,14 @@ impl SyncSources<'_> {
         report: &mut Report,
     ) -> Result<Option<String>, Error> {
         let is_complete = found.is_complete();
-        if let Err(error) = ensure_not_shrunk(&row.name, &found.listing, row.tokens) {
+        if let Some(doubt) = Doubt::about(&found.listing, row) {
             if !options.accepts_shrink(&row.name) {
-                return Err(error);
+                return Err(doubt.into_error(&row.name, &found.listing));
             }
-            let shrunk = Shrunk {
-                found: found.listing.count,
-                before: row.tokens.unsigned_abs(),
-            };
-            let now = self.clock.now();
+            let (accepted, now) = (doubt.to_string(), self.clock.now());
             page!(self.store, tx => {
                 SOURCE
-                    .record_shrink(tx, &row.name, &options.actor, shrunk, now)
+                    .record_shrink(tx, &row.name, &options.actor, &accepted, now)
                     .await
             })?;
         }
@@ -138,6 +136,7 @@ impl SyncSources<'_> {
             listing, owners, ..
         } = found;
         let count = listing.count;
+        let columns = listing.columns;
         let touched = report.tokens_touched();
         let refusals = listing.refusals;
         for refusal in &refusals.shown {
@@ -147,6 +146,11 @@ impl SyncSources<'_> {
             .await?;
         self.store_admins(&row.name, listing.admins).await?;
         report.rows_refused += refusals.count;
+        if report.tokens_touched() > touched {
+            let (name, now) = (&row.name, self.clock.now());
+            counted_page!(self.store, report, tx => judge_expiries(tx, name, now, report).await)?;
+        }
+        row.readable_columns = Some(serde_json::to_string(&columns.readable()).unwrap_or_default());
         if let Some(max_life) = listing.max_life {
             row.max_life = max_life.life.map(|life| life.num_seconds());
             row.max_life_evidence = Some(max_life.evidence);
@@ -280,8 +284,9 @@ impl SyncSources<'_> {
         let preview = upstream::preview(&row.sync_state, self.clock, fetch).await?;
         if let Preview::Listed(Fetched::New(found)) = &preview
             && !accept_shrink
+            && let Some(doubt) = Doubt::about(&found.listing, &row)
         {
-            ensure_not_shrunk(&watched.terms.name, &found.listing, row.tokens)?;
+            return Err(doubt.into_error(&watched.terms.name, &found.listing));
         }
         Ok(preview)
     }
@@ -318,27 +323,73 @@ pub(super) fn refused_rows_problem(refusals: &RefusedRows) -> Option<String> {
     })
 }
 
-/// Rejects a listing with at most half of the tokens of the last good one.
-fn ensure_not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
-    if listing.is_partial {
-        return Ok(());
+/// Why a listing is rejected unless an operator accepts it.
+enum Doubt {
+    /// It has at most half of the tokens of the last good one.
+    Shrunk(Shrunk),
+    /// In at least half of its records, a column cannot be read that could be read in the last good one.
+    Unreadable { column: String, count: u64, of: u64 },
+}
+
+impl Doubt {
+    fn about(listing: &Listing, row: &SourceRow) -> Option<Self> {
+        if listing.is_partial {
+            return None;
+        }
+        if let Some(shrunk) = check_shrunk(listing.count, row.tokens) {
+            return Some(Self::Shrunk(shrunk));
+        }
+        let readable = row.readable_columns.as_deref().unwrap_or("[]");
+        let readable: Vec<String> = serde_json::from_str(readable).unwrap_or_default();
+        let of = listing.count;
+        let mut counts = listing.columns.0.iter();
+        let (column, count) = counts.find(|(column, count)| {
+            of >= GUARD_FROM && count.unreadable * 2 >= of && readable.contains(column)
+        })?;
+        Some(Self::Unreadable {
+            column: column.clone(),
+            count: count.unreadable,
+            of,
+        })
     }
-    let Some(Shrunk { found, before }) = check_shrunk(listing.count, before) else {
-        return Ok(());
-    };
-    Err(match listing.refusals.shown.first() {
-        Some(first) => Error::MostlyRefused {
-            count: listing.refusals.count,
-            first: first.to_string(),
-            found,
-            before,
-        },
-        None => Error::Shrunk {
-            name: name.to_owned(),
-            found,
-            before,
-        },
-    })
+
+    fn into_error(self, name: &str, listing: &Listing) -> Error {
+        let name = name.to_owned();
+        match self {
+            Self::Shrunk(Shrunk { found, before }) => match listing.refusals.shown.first() {
+                Some(first) => Error::MostlyRefused {
+                    count: listing.refusals.count,
+                    first: first.to_string(),
+                    found,
+                    before,
+                },
+                None => Error::Shrunk {
+                    name,
+                    found,
+                    before,
+                },
+            },
+            Self::Unreadable { column, count, of } => Error::MostlyUnreadable {
+                name,
+                column,
+                count,
+                of,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shrunk(Shrunk { found, before }) => {
+                write!(f, "{found} tokens instead of {before}")
+            }
+            Self::Unreadable { column, count, of } => {
+                write!(f, "{column} unreadable in {count} of {of} records")
+            }
+        }
+    }
 }
 
 /// A listing, with the owners file of the source.

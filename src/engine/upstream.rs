@@ -20,7 +20,7 @@ use super::notices::Alert;
 const MAX_CONCURRENT_LISTINGS: usize = 4;
 
 /// A listing that had this many entries is not accepted when it shrinks by half.
-const SHRINK_GUARD_FROM: u64 = 20;
+pub(super) const GUARD_FROM: u64 = 20;
 
 pub struct WatchedSource {
     pub terms: SourceTerms,
@@ -211,13 +211,12 @@ pub struct Shrunk {
 /// Returns the numbers of entries if a listing shrank by half.
 pub(super) fn check_shrunk(found: u64, before: i64) -> Option<Shrunk> {
     let before = u64::try_from(before).unwrap_or(0);
-    (before >= SHRINK_GUARD_FROM && found * 2 <= before).then_some(Shrunk { found, before })
+    (before >= GUARD_FROM && found * 2 <= before).then_some(Shrunk { found, before })
 }
 
 /// What messages say about one kind of upstream.
 pub(super) struct Wording {
     noun: &'static str,
-    entries: &'static str,
     /// The consequence if one cannot be read.
     consequence: &'static str,
     recovered: &'static str,
@@ -225,7 +224,6 @@ pub(super) struct Wording {
 
 pub(super) const SOURCE: Wording = Wording {
     noun: "source",
-    entries: "tokens",
     consequence: "lapsed does not see changes to its tokens: warnings are based on the last good listing, and no \
                   token is marked gone",
     recovered: "Its tokens are listed again",
@@ -233,7 +231,6 @@ pub(super) const SOURCE: Wording = Wording {
 
 pub(super) const DIRECTORY: Wording = Wording {
     noun: "directory",
-    entries: "people",
     consequence: "lapsed does not notice who loses access there. The last known status counts for some time; \
                   meanwhile no token is flagged and no finding is closed",
     recovered: "The status of its people is known again",
@@ -296,19 +293,18 @@ impl Wording {
         Ok(())
     }
 
-    /// Records that an operator accepted a listing that shrank by half.
+    /// Records that an operator accepted a listing that is rejected otherwise, and what they accepted.
     pub async fn record_shrink(
         &self,
         tx: &mut Tx,
         name: &str,
         actor: &str,
-        Shrunk { found, before }: Shrunk,
+        accepted: &str,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let action = format!("{}.accept_shrink", self.noun);
-        let reason = format!("{found} {} instead of {before}", self.entries);
         Ok(tx
-            .insert_audit(new_id(now), now, [actor, &action, name], Some(&reason))
+            .insert_audit(new_id(now), now, [actor, &action, name], Some(accepted))
             .await?)
     }
 

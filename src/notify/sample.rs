@@ -395,6 +395,8 @@ fn one_finding(n: usize) -> OpenFinding {
         "auth-token-max-ttl-minutes is 0: tokens may live without an expiry",
         "no [[source]] has had this name since 2026-11-18 09:00 UTC; its tokens are warned about until 2026-11-25 09:00 UTC",
         "live replicas have different configurations: 49043aef5e51 on lapsed-0; db4439873468 on lapsed-1",
+        "expires_at \"12/01/2027\" has two readings; set date_format",
+        "3 of 4 active tokens have no known expiry, so no one is warned about them",
     ];
     let kind = FindingKind::ALL[n % evidence.len()];
     let severity = match kind {

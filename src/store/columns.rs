@@ -154,16 +154,22 @@ pub(super) fn encode_unreadable(unreadable: &Unreadable) -> Option<String> {
     (!unreadable.is_empty()).then_some(json)
 }
 
-/// SQL: the expiry that the source of the token (of this alias) has now can be read.
-macro_rules! readable_expiry {
-    () => {
-        "(unreadable IS NULL OR unreadable NOT LIKE '%\"expires_at\":%')"
-    };
-    (t) => {
-        "(t.unreadable IS NULL OR t.unreadable NOT LIKE '%\"expires_at\":%')"
+/// SQL: a passed expiry has consequences, because the one that its source has now can be read, or could be when it was
+/// marked. The argument is the alias of the table, such as `"t."`.
+macro_rules! expiry_counts {
+    ($alias:literal) => {
+        concat!(
+            "(",
+            $alias,
+            "status = 'expired' OR ",
+            $alias,
+            "unreadable IS NULL OR ",
+            $alias,
+            "unreadable NOT LIKE '%\"expires_at\":%')"
+        )
     };
 }
-pub(super) use readable_expiry;
+pub(super) use expiry_counts;
 
 impl_from_row!(Identity, row => Ok(Self {
     email: row.try_get("email")?,

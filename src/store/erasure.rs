@@ -19,7 +19,15 @@ pub struct Erased {
 /// The columns that can hold an address, by table.
 pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
     ("meta", &["key", "value"]),
-    ("source", &["fingerprint", "error", "max_life_evidence"]),
+    (
+        "source",
+        &[
+            "fingerprint",
+            "error",
+            "max_life_evidence",
+            "readable_columns",
+        ],
+    ),
     ("source_admin", &["account", "address"]),
     (
         "token",
@@ -34,6 +42,7 @@ pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
             "account",
             "role",
             "scope",
+            "unreadable",
         ],
     ),
     ("mail", &["recipient", "recipient_key", "reason"]),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::{Address, FindingKind, FindingState, Severity, Token, TokenId, silent_since};
 
-use super::columns::push_list;
+use super::columns::{expiry_counts, push_list};
 use super::people::{lost_statuses, push_works};
 use super::tokens::id_range;
 use super::{CHUNK_ROWS, IdentityRow, Result, Tx, guarded, locking, on};
@@ -261,6 +261,7 @@ impl Tx {
              WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
                AND (t.status NOT IN ('active', 'expired')
                     OR t.expires_at <= $1 AND (t.expiry_origin IS NULL OR t.expiry_origin <> 'policy')
+                       AND ", expiry_counts!("t."), "
                     OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
                                    AND (i.status IN ", lost_statuses!(), "
                                         OR i.status = 'unknown' AND i.known_status IN ", lost_statuses!(), ")))

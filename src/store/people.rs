@@ -5,7 +5,7 @@ use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
 
 use crate::domain::{Identity, IdentityStatus, Reason};
 
-use super::columns::push_list;
+use super::columns::{expiry_counts, push_list};
 use super::{CHUNK_ROWS, Result, Tx, on};
 
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -63,10 +63,11 @@ where
     DateTime<Utc>: for<'q> Encode<'q, DB> + Type<DB>,
 {
     query
-        .push(
-            "t.status IN ('active', 'expired')
-             AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > ",
-        )
+        .push(concat!(
+            "t.status IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR NOT ",
+            expiry_counts!("t."),
+            " OR t.expires_at > "
+        ))
         .push_bind(now)
         .push(")");
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::{Address, ExpiryOrigin, Step, Token, TokenId};
 use crate::time::MAX_INSTANT;
 
-use super::columns::{encode_unreadable, push_list, readable_expiry};
+use super::columns::{encode_unreadable, expiry_counts, push_list};
 use super::{CHUNK_ROWS, Result, Tx, guarded, locking, on};
 
 /// The columns of a token in insertion order.
@@ -239,7 +239,7 @@ impl Tx {
             }
             query.push(" WHERE id IN (SELECT id FROM token WHERE due_at <= ").push_bind(now)
                 .push(" AND expires_at <= ").push_bind(now)
-                .push(concat!(" AND status = 'active' AND ", readable_expiry!(), " ORDER BY due_at LIMIT "))
+                .push(concat!(" AND status = 'active' AND ", expiry_counts!(""), " ORDER BY due_at LIMIT "))
                 .push_bind(limit)
                 .push(")");
             query.build().execute(c).await.map(|done| done.rows_affected())
@@ -256,11 +256,12 @@ impl Tx {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        on!(self, c: Db => sqlx::query_as(concat!(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE source = $1 AND mark_expired_at <= $2 AND status = 'expired'
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy')
                AND expires_at <= (SELECT last_good_sync_at FROM source WHERE name = $1)
-               AND ", readable_expiry!(), " ORDER BY mark_expired_at LIMIT $3"))
+               AND (unreadable IS NULL OR unreadable NOT LIKE '%\"expires_at\":%')
+             ORDER BY mark_expired_at LIMIT $3")
             .bind(source).bind(now).bind(limit).fetch_all(c).await)
     }
 

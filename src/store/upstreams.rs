@@ -88,6 +88,18 @@ impl Tx {
             .bind(source).fetch_one(c).await)
     }
 
+    /// Counts the active tokens of a source, and those of them without a known expiry. Reads them all.
+    pub async fn count_unknown_expiries(
+        &mut self,
+        source: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(i64, i64)> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT COUNT(*), COUNT(CASE WHEN expiry = 'unknown' THEN 1 END) FROM token
+             WHERE source = $1 AND status = 'active' AND (expires_at IS NULL OR expires_at > $2)")
+            .bind(source).bind(now).fetch_one(c).await)
+    }
+
     pub async fn save_source(&mut self, row: &SourceRow) -> Result<()> {
         let sync_state = &row.sync_state;
         on!(self, c: Db => sqlx::query(

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::{Address, FindingKind, NoticeState, Status, Token, TokenId, Topic};
 use crate::time::MAX_INSTANT;
 
-use super::columns::{impl_from_row, push_list};
+use super::columns::{expiry_counts, impl_from_row, push_list};
 use super::findings::push_open;
 use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
@@ -265,11 +265,12 @@ impl Tx {
 
     /// Counts everything for metrics. Reads all tokens, so it must not run often.
     pub async fn load_counts(&mut self, now: DateTime<Utc>) -> Result<Counts> {
-        let tokens = on!(self, c: Db => sqlx::query_as(
+        let tokens = on!(self, c: Db => sqlx::query_as(concat!(
             "SELECT state, source, COUNT(*) FROM (
                 SELECT CASE WHEN status IN ('active', 'expired') THEN
-                       CASE WHEN expires_at <= $1 THEN 'expired' ELSE 'active' END ELSE status END AS state, source
-                FROM token) AS now GROUP BY state, source ORDER BY state, source")
+                       CASE WHEN expires_at <= $1 AND ", expiry_counts!(""), " THEN 'expired' ELSE 'active' END
+                       ELSE status END AS state, source
+                FROM token) AS now GROUP BY state, source ORDER BY state, source"))
             .bind(now).fetch_all(c).await)?;
         let findings = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new("SELECT kind, COUNT(*) FROM finding f WHERE ");
@@ -344,9 +345,13 @@ where
         Status::Active => query
             .push("IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
             .push_bind(now)
-            .push(")"),
+            .push(concat!(" OR NOT ", expiry_counts!("t."), ")")),
         Status::Expired => query
-            .push("IN ('active', 'expired') AND t.expires_at <= ")
+            .push(concat!(
+                "IN ('active', 'expired') AND ",
+                expiry_counts!("t."),
+                " AND t.expires_at <= "
+            ))
             .push_bind(now),
         Status::Disabled | Status::Revoked | Status::Gone => {
             query.push("= ").push_bind(status.as_str())

@@ -549,3 +549,122 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+fn unreadable(column: &str) -> ListedToken {
+    ListedToken {
+        unreadable: [(column.to_owned(), "is not a date".to_owned())].into(),
+        ..only_id()
+    }
+}
+
+#[test]
+fn an_unreadable_cell_keeps_what_is_known_and_the_other_cells_count() {
+    let listed = ListedToken {
+        name: Cell::Value("renamed".into()),
+        ..unreadable("expires_at")
+    };
+    let update = updated(&known(), listed);
+    let token = update.token;
+    assert_eq!(
+        (token.expiry, token.name.as_str()),
+        (known().expiry, "renamed")
+    );
+    assert_eq!(update.notices, NoticeEffect::Keep);
+    assert_eq!(token.judge_at, Some(now()));
+    // It may be renewed, so it does not expire by the old date.
+    let later = now() + TimeDelta::days(30);
+    assert_eq!(token.status_at(later), Status::Active);
+    assert_eq!(known().status_at(later), Status::Expired);
+    assert!(
+        !policy()
+            .open_steps(&token, None)
+            .any(|open| open == Step::ZERO)
+    );
+    assert!(
+        policy()
+            .open_steps(&token, None)
+            .any(|open| open == step("1d"))
+    );
+    // Once it can be read again, it expires.
+    let readable = updated(&token, expiring("2026-11-28T12:00:00Z")).token;
+    assert_eq!(readable.unreadable, [].into());
+    assert_eq!(readable.status_at(later), Status::Expired);
+}
+
+#[test]
+fn a_token_that_is_marked_stays_expired_when_its_date_becomes_unreadable() {
+    let marked = Token {
+        expiry: Expiry::At(at("2026-11-21T00:00:00Z")),
+        status: Status::Expired,
+        planned_step: Some(Step::ZERO),
+        due_at: None,
+        ..known()
+    };
+    let token = updated(&marked, unreadable("expires_at")).token;
+    assert_eq!(token.status_at(now()), Status::Expired);
+    assert_eq!(token.due_at, None);
+}
+
+#[test]
+fn a_missing_token_whose_last_date_could_not_be_read_is_gone() {
+    let outdated = Token {
+        expiry: Expiry::At(at("2026-11-21T00:00:00Z")),
+        ..updated(&known(), unreadable("expires_at")).token
+    };
+    let gone = update_missing(&outdated, now()).unwrap().token;
+    assert_eq!(gone.status, Status::Gone);
+}
+
+#[test]
+fn an_unreadable_status_is_active_for_a_new_token_and_unchanged_for_a_known_one() {
+    let listed = || unreadable("status");
+    let rules_policy = policy();
+    let rules = MergeRules {
+        asked_at: Some(now()),
+        ..MergeRules::from(&rules_policy)
+    };
+    let new = new_token("exports", listed(), rules, now());
+    assert_eq!(new.status, Status::Active);
+    let revoked = Token {
+        status: Status::Revoked,
+        revoked_at: Some(at("2026-11-20T00:00:00Z")),
+        ..known()
+    };
+    let token = update(&revoked, listed(), rules, now()).unwrap().token;
+    assert_eq!(token.status, Status::Revoked, "it is no other token");
+}
+
+#[test]
+fn our_policy_gives_a_token_without_a_known_expiry_one() {
+    let policy = policy();
+    let with_ttl = MergeRules {
+        policy_ttl: Some(TimeDelta::days(30)),
+        ..MergeRules::from(&policy)
+    };
+    let unknown = ListedToken {
+        expiry: Cell::Value(Expiry::Unknown),
+        ..only_id()
+    };
+    let in_a_month = Expiry::At(now() + TimeDelta::days(30));
+    for listed in [unknown, only_id(), unreadable("expires_at")] {
+        let token = new_token("exports", listed.clone(), with_ttl, now());
+        assert_eq!(token.expiry, in_a_month);
+        assert_eq!(token.expiry_origin, Some(ExpiryOrigin::Policy));
+        assert!(token.is_expiry_unreported);
+        assert_eq!(update(&token, listed, with_ttl, now()), None);
+        let never = ListedToken {
+            expiry: Cell::Value(Expiry::Never),
+            ..only_id()
+        };
+        let token = update(&token, never, with_ttl, now()).unwrap().token;
+        assert_eq!(
+            (token.expiry, token.is_expiry_unreported),
+            (in_a_month, false)
+        );
+    }
+    let stated = new_token("exports", expiring("2026-12-01T00:00:00Z"), with_ttl, now());
+    assert_eq!(
+        updated(&stated, unreadable("expires_at")).token.expiry,
+        stated.expiry
+    );
+}

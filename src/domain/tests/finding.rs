@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::{at, token};
-use crate::domain::{Expiry, ExpiryOrigin, FindingKind, Rules, Severity, Status, Token};
+use crate::domain::{
+    Expiry, ExpiryOrigin, FindingKind, Rules, Severity, Status, Token, unknown_expiries,
+};
 
 fn now() -> DateTime<Utc> {
     at("2026-11-21T12:00:00Z")
@@ -348,4 +350,59 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_unreadable_cell_is_a_finding_and_decides_no_other() {
+    let used_long_ago = Token {
+        created_at: Some(days(-120)),
+        last_used_at: Some(days(-100)),
+        ..clean()
+    };
+    assert_eq!(kinds(&used_long_ago), [FindingKind::Unused]);
+    let reason = "\"yesterday\" is not a date".to_owned();
+    let unreadable = Token {
+        unreadable: [("last_used_at".to_owned(), reason)].into(),
+        ..used_long_ago
+    };
+    let judgement = rules().judge(&unreadable, now());
+    assert_eq!(kinds(&unreadable), [FindingKind::Unreadable]);
+    assert_eq!(judgement.undecided, [FindingKind::Unused]);
+    assert_eq!(
+        judgement.findings[0].evidence,
+        "last_used_at \"yesterday\" is not a date"
+    );
+}
+
+#[test]
+fn a_policy_date_of_a_token_without_a_known_expiry_is_a_finding_once_it_has_passed() {
+    let token = |ends_at: &str| Token {
+        expiry: Expiry::At(at(ends_at)),
+        expiry_origin: Some(ExpiryOrigin::Policy),
+        is_expiry_unreported: true,
+        ..clean()
+    };
+    assert_eq!(rules().findings(&token("2026-11-23T00:00:00Z"), now()), []);
+    let passed = rules().findings(&token("2026-11-20T00:00:00Z"), now());
+    assert_eq!(passed[0].kind, FindingKind::UnknownExpiry);
+    assert_eq!(
+        passed[0].evidence,
+        "its source reports no expiry, and the one that policy_ttl set has passed: 2026-11-20"
+    );
+}
+
+#[rstest]
+#[case(5, 3, Some("3 of 5 active tokens have no known expiry"))]
+#[case(1, 1, Some("1 of 1 active tokens have"))]
+#[case(4, 2, None)]
+#[case(0, 0, None)]
+fn a_source_without_known_expiries_is_a_finding(
+    #[case] active: i64,
+    #[case] unknown: i64,
+    #[case] evidence: Option<&str>,
+) {
+    let finding = unknown_expiries(active, unknown);
+    assert_eq!(finding.is_some(), evidence.is_some());
+    let found = finding.map(|finding| finding.evidence).unwrap_or_default();
+    assert!(found.contains(evidence.unwrap_or_default()), "{found}");
 }

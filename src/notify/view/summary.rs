@@ -123,7 +123,7 @@ impl Part {
         }
         let noun = match kind {
             FindingKind::SourceAllowsUnlimited | FindingKind::Unconfigured => "source",
-            FindingKind::ReplicaDrift => "finding",
+            FindingKind::ReplicaDrift | FindingKind::UnknownExpiry => "finding",
             _ => "token",
         };
         let [title, _, advice] = texts(kind);
@@ -247,6 +247,18 @@ fn texts(kind: FindingKind) -> [&'static str; 3] {
             "Replicas have different configurations",
             "about replicas",
             "Give all of them the same configuration, and restart them; `lapsed replica list` shows each.",
+        ],
+        FindingKind::Unreadable => [
+            "Cells that cannot be read",
+            "with unreadable cells",
+            "lapsed keeps the last value that it could read. Correct the cell at the source, or say how to read it: \
+             timezone, date_format, never or columns of the [[source]].",
+        ],
+        FindingKind::UnknownExpiry => [
+            "No known expiry",
+            "without a known expiry",
+            "No one is warned before such tokens expire. Let the source list expires_at, or set policy_ttl for it: it \
+             gives them a date for a manual check.",
         ],
     }
 }
