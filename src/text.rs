@@ -106,7 +106,7 @@ pub fn escape_json(json: String) -> String {
     escaped
 }
 
-fn is_visible(c: char) -> bool {
+pub fn is_visible(c: char) -> bool {
     !is_unsafe(c)
         && !c.is_whitespace()
         && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}')

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lettre::address::AddressError;
 use lettre::message::Mailbox;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
@@ -96,10 +95,7 @@ pub(super) fn smtp(
     }
     let password = table.secret("password");
     let ca_file = table.path("ca_file");
-    let envelope_from = table.optional("envelope_from", |field| {
-        let address = field.parse::<Address>()?.as_str().parse();
-        address.map_err(|error: AddressError| error.to_string())
-    });
+    let envelope_from = table.optional("envelope_from", |field| sender(&field.parse()?));
     let pipelining = table.boolean("pipelining", true);
     let timeout = table.timeout("timeout", Duration::from_secs(30));
     let final_timeout = table.timeout("final_timeout", Duration::from_mins(5));
@@ -120,6 +116,15 @@ pub(super) fn smtp(
             envelope_from: envelope_from.or_else(|| Some(from?.email.clone()))?,
         },
     })
+}
+
+/// An address of ours, with its domain in punycode. Its local part is ASCII, because a mail from another needs a server
+/// with SMTPUTF8 whoever gets it.
+pub(super) fn sender(address: &Address) -> Parsed<lettre::Address> {
+    match address.to_lettre() {
+        Some(sender) if !address.needs_smtputf8() => Ok(sender),
+        _ => Err("has a letter beyond ASCII before the @; write an address without one".to_owned()),
+    }
 }
 
 /// User and password go together. Call before `password` is read from the table.

@@ -16,6 +16,7 @@ use url::Url;
 use super::database;
 use super::error::{for_display, hint};
 use super::field::{Field, MAX_DURATION, Parsed};
+use super::mail::sender;
 use super::reach::Reach;
 use super::secret::is_unread;
 use super::table::Table;
@@ -309,31 +310,27 @@ pub(super) fn rules(mut table: Table) -> (Rules, Option<RevocationPolicy>) {
 pub(super) fn issuers(mut table: Table) -> Issuers {
     let modes = table.map("modes", Field::parse::<IssuerMode>);
     let addresses = table.map("addresses", Field::parse::<Address>);
-    let is_address = |name: &str| name.parse::<Address>().is_ok();
-    let is_domain = |name: &str| {
-        let domain = name.strip_prefix("*@");
-        domain.is_some_and(|domain| is_address(&format!("a@{domain}")))
-    };
     let refuse = |key, name: &str, forms| {
         table.refuse(key, format!("{name:?} is not an address; write {forms}"));
     };
-    let is_key = |name: &str| is_address(name) || is_domain(name);
+    let is_key = |name: &str| name.parse::<Address>().is_ok();
     for name in modes.keys().filter(|name| !is_key(name)) {
         refuse("modes", name, "name@example.org or *@example.org");
     }
-    for name in addresses.keys().filter(|name| !is_address(name)) {
+    for name in addresses.keys().filter(|name| !is_key(name)) {
         refuse("addresses", name, "name@example.org");
     }
     Issuers {
-        modes: with_lower_keys(modes),
-        addresses: with_lower_keys(addresses),
+        modes: by_address(modes),
+        addresses: by_address(addresses),
     }
 }
 
-fn with_lower_keys<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>) -> M {
+/// With the keys of addresses; `*@example.org` is one in form.
+fn by_address<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>) -> M {
     entries
         .into_iter()
-        .map(|(name, value)| (name.trim().to_lowercase(), value))
+        .filter_map(|(name, value)| Some((name.parse::<Address>().ok()?.key().to_owned(), value)))
         .collect()
 }
 
@@ -427,14 +424,13 @@ fn mailbox(field: &Field) -> Parsed<Mailbox> {
     if text.chars().any(char::is_control) {
         return Err(format!("contains a control character; {form}"));
     }
-    let mailbox: Mailbox = text
+    let mut mailbox: Mailbox = text
         .parse()
         .map_err(|_| format!("is not a mail address; {form}"))?;
     // Our own parser is stricter and applies to every address that lapsed sends to a server.
-    match mailbox.email.to_string().parse::<Address>() {
-        Ok(_) => Ok(mailbox),
-        Err(error) => Err(error.to_string()),
-    }
+    let address: Result<Address, _> = mailbox.email.to_string().parse();
+    mailbox.email = sender(&address.map_err(|error| error.to_string())?)?;
+    Ok(mailbox)
 }
 
 fn time(field: &Field) -> Parsed<NaiveTime> {

@@ -69,7 +69,8 @@ pub(super) struct AccountBuilder {
 impl AccountBuilder {
     /// Adds mailboxes. The first of all is the main one.
     pub fn mailboxes<'a>(mut self, texts: impl IntoIterator<Item = &'a str>) -> Self {
-        for address in texts.into_iter().filter_map(|text| text.parse().ok()) {
+        let addresses = texts.into_iter().map(Address::parse_cell);
+        for address in addresses.flatten() {
             if !self.mailboxes.contains(&address) {
                 self.mailboxes.push(address);
             }
@@ -90,7 +91,7 @@ impl AccountBuilder {
 
     /// Sets the sign-in name. It is the main address only of an account without a mailbox.
     pub fn sign_in_name(mut self, text: Option<&str>) -> Self {
-        self.sign_in_name = text.and_then(|text| text.parse().ok());
+        self.sign_in_name = text.and_then(|text| Address::parse_cell(text).ok());
         self
     }
 

@@ -62,6 +62,16 @@ impl Fault {
         }
     }
 
+    /// The address needs SMTPUTF8, which the server does not offer.
+    pub(super) fn without_smtputf8() -> Self {
+        let text = "the mail server does not offer SMTPUTF8, which an address with letters beyond ASCII before the @ \
+                    needs";
+        Self {
+            enhanced: Some((5, 6, 7)),
+            ..Self::new(Stage::Rcpt, text)
+        }
+    }
+
     /// A negative reply; `text` is what follows the code.
     pub(super) fn from_reply(stage: Stage, code: u16, text: &str) -> Self {
         let (enhanced, text) = split_enhanced(text);
@@ -87,7 +97,7 @@ impl Fault {
     pub fn address_refusal(&self) -> Option<AddressRefusal> {
         match (self.stage, self.enhanced?) {
             (Stage::Rcpt, (5, 1, 1 | 3 | 6)) => Some(AddressRefusal::Unknown),
-            (Stage::Rcpt, (5, 1, 2 | 10) | (5, 2, 1)) => Some(AddressRefusal::Doubtful),
+            (Stage::Rcpt, (5, 1, 2 | 10) | (5, 2, 1) | (5, 6, 7)) => Some(AddressRefusal::Doubtful),
             _ => None,
         }
     }
@@ -127,7 +137,7 @@ impl Fault {
 pub enum AddressRefusal {
     /// The mailbox does not exist.
     Unknown,
-    /// The domain does not resolve, or the mailbox is disabled; both can pass.
+    /// The domain does not resolve, the mailbox is disabled, or a server on the way has no SMTPUTF8; all can pass.
     Doubtful,
 }
 
@@ -241,6 +251,7 @@ mod tests {
     #[case("5.1.1 no such user", Some((5, 1, 1)), Some(AddressRefusal::Unknown))]
     #[case("5.1.10 null MX", Some((5, 1, 10)), Some(AddressRefusal::Doubtful))]
     #[case("5.2.1 disabled", Some((5, 2, 1)), Some(AddressRefusal::Doubtful))]
+    #[case("5.6.7 no SMTPUTF8", Some((5, 6, 7)), Some(AddressRefusal::Doubtful))]
     #[case("5.2.2 full", Some((5, 2, 2)), None)]
     #[case("5.1.7 bad sender", Some((5, 1, 7)), None)]
     #[case("5.7.1 not for you", Some((5, 7, 1)), None)]

@@ -42,7 +42,7 @@ pub struct Rendered {
     pub written_at: DateTime<Utc>,
     /// Contains names of tokens, so it must not be logged.
     pub subject: String,
-    /// ASCII with CRLF line ends, no line longer than 998 octets.
+    /// ASCII, but for an address that needs SMTPUTF8, with CRLF line ends, no line longer than 998 octets.
     pub bytes: Vec<u8>,
 }
 
@@ -52,9 +52,8 @@ pub enum Error {
     Template(#[from] template::Error),
     #[error("cannot build the message")]
     Build(#[source] lettre::error::Error),
-    /// The address is not valid in RFC 5321.
-    #[error("cannot write to the address")]
-    Address(#[source] lettre::address::AddressError),
+    #[error("cannot write to an erased person")]
+    Address,
 }
 
 impl Writer {
@@ -82,7 +81,7 @@ impl Writer {
         let rendering = templates.render(letter, &self.installation)?;
         let reference = identifier(&letter.reference);
         let message_id = format!("<lapsed.{reference}@{}>", self.from.domain());
-        let to: lettre::Address = letter.to.as_str().parse().map_err(Error::Address)?;
+        let to = letter.to.to_lettre().ok_or(Error::Address)?;
         let envelope = Envelope::new(Some(self.from.clone()), vec![to.clone()]);
         let message = self
             .builder

@@ -93,7 +93,7 @@ impl Frame {
             .iter()
             .take(10)
             .map(|unreachable| Unreached {
-                address: text::one_line(unreachable.address.as_str(), text::MAX_NAME),
+                address: text::one_line(&unreachable.address.readable(), text::MAX_NAME),
                 reason: text::one_line(&unreachable.reason, text::MAX_TEXT),
             });
         Self {

@@ -74,8 +74,7 @@ impl Value {
 
     pub fn into_address(self, column: &str) -> Result<Cell<Address>, String> {
         self.parse(column, |text| {
-            text.parse::<Address>()
-                .map_err(|_| "is not a mail address; write it as name@example.org".to_owned())
+            Address::parse_cell(text).map_err(|invalid| invalid.reason.to_owned())
         })
     }
 
@@ -157,7 +156,7 @@ pub fn text(text: Option<&str>) -> Cell<String> {
 
 /// A mail address. Anything else, such as a login name, is an empty cell.
 pub fn address(text: Option<&str>) -> Cell<Address> {
-    text.and_then(|text| text.trim().parse().ok()).into()
+    text.and_then(|text| Address::parse_cell(text).ok()).into()
 }
 
 /// Reads null as an empty cell. With `default`, a missing field becomes an absent one.

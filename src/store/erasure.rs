@@ -99,7 +99,7 @@ impl Tx {
                     SELECT source, status, CONCAT_WS(' ', {columns}) AS text FROM token
                     UNION ALL SELECT source, 'active', CONCAT_WS(' ', account, address) FROM source_admin) AS named
                  WHERE {position}(LOWER(text), "));
-            query.push_bind(person.key()).push(") > 0");
+            query.push_bind(person.common_part()).push(") > 0");
             query.build_query_as().fetch_all(c).await
         })?;
         rows.retain(|(_, _, text)| person.is_in(text));
@@ -171,7 +171,7 @@ impl Tx {
         let mut texts: Vec<(String, String)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(format!(
                 "SELECT {key}, {column} FROM {table} WHERE {position}(LOWER({column}), "));
-            query.push_bind(person.key()).push(") > 0").push(lock);
+            query.push_bind(person.common_part()).push(") > 0").push(lock);
             query.build_query_as().fetch_all(c).await
         })?;
         texts.retain(|(_, text)| person.is_in(text));

@@ -1,6 +1,6 @@
 //! Who is to blame for a refusal: an address, the server, or the size of a mail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::TcpListener;
 
@@ -77,6 +77,51 @@ fn a_domain_that_is_refused_as_a_whole_has_no_dead_address(#[values(Sqlite, Post
     server.start_again("");
     world.at("2026-11-24 01:00:00").sweep();
     assert_eq!(world.states(), states(&[("sent", 12)]));
+}
+
+#[rstest]
+fn an_address_beyond_ascii_needs_a_server_with_smtputf8(#[values(Sqlite, Postgres)] db: Db) {
+    let mut server = MailServer::start("--no-smtputf8");
+    let issuers = ["jörg@example.org", "ada@müller.example"].map(str::to_owned);
+    let mut world = world_of(db, &server, &issuers);
+    for time in ["2026-11-24 00:00:00", "2026-11-24 12:00:00"] {
+        world.at(time).sweep().says("1 deferred");
+        assert!(world.list(&["address", "list"]).is_empty());
+    }
+    let sent = server.mails();
+    let recipients: BTreeSet<&str> = sent.iter().map(|mail| mail.to.as_str()).collect();
+    let ada = "ada@xn--mller-kva.example";
+    assert_eq!(recipients, BTreeSet::from([ada, "boss@example.org"]));
+    // Another server takes the mail.
+    server.stop();
+    server.start_again("");
+    world.at("2026-11-24 13:00:00").sweep().says("1 sent");
+    let mails = server.mails();
+    let to_issuer = mails.iter().find(|mail| mail.to == "jörg@example.org");
+    assert_contains!(to_issuer.unwrap().raw, "To: jörg@example.org\r\n");
+    let to_boss = mails.iter().find(|mail| mail.to == "boss@example.org");
+    assert_contains!(to_boss.unwrap().text, "ada@müller.example");
+    assert_eq!(server.summary()["violations"], json!({}));
+}
+
+#[rstest]
+fn an_address_that_no_server_takes_is_reported_with_the_reason(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let server = MailServer::start("--no-smtputf8");
+    let mut world = world_of(db, &server, &["jörg@example.org".to_owned()]);
+    world.sweep().says("1 sent, 1 deferred");
+    world.at("2026-11-24 12:00:00").sweep();
+    world.at("2026-11-25 00:00:00").run(&["sweep"]).exits(1).says("1 failed");
+    let dead = world.list(&["address", "list"]);
+    assert_eq!(dead[0]["address"], "jörg@example.org");
+    assert_contains!(dead[0]["reason"].as_str().unwrap(), "does not offer SMTPUTF8");
+    world.at("2026-11-30 00:00:00").sweep();
+    let mails = server.mails();
+    let last = mails.last().unwrap();
+    assert_eq!(last.to, "boss@example.org");
+    let reason = "mail to jörg@example.org is refused (RCPT: 5.6.7 the mail server does not offer SMTPUTF8";
+    assert_contains!(last.text.replace('\n', " "), reason);
 }
 
 #[rstest]

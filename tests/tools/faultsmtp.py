@@ -509,6 +509,9 @@ class Conn(asyncio.Protocol):
                 return self.reply(552, b"5.3.4 message too big")
         if any(c > 127 for c in m.group(1)) and b"SMTPUTF8" not in params:
             st.violation("8-bit sender without SMTPUTF8", arg)
+        self.smtputf8 = b"SMTPUTF8" in params
+        if self.smtputf8 and o.no_smtputf8:
+            st.violation("SMTPUTF8 is not offered", arg)
         if not st.rate_ok():
             st.faults["rate-limit"] += 1
             self.mail_failed = True
@@ -532,6 +535,9 @@ class Conn(asyncio.Protocol):
             st.violation("bad RCPT syntax", arg)
             return self.reply(501, b"5.5.4 bad RCPT syntax")
         r = m.group(1).decode("utf-8", "surrogateescape")
+        if not r.isascii() and not self.smtputf8:
+            st.violation("8-bit recipient without SMTPUTF8", arg)
+            return self.reply(553, b"5.6.7 non-ASCII address without SMTPUTF8", at="rcpt")
         st.attempts[r] += 1
         n = st.attempts[r]
         if any(x.search(r) for x in st.reject):

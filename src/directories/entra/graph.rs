@@ -1,7 +1,5 @@
 //! Requests to Microsoft Graph, its responses, and the people made from them.
 
-use std::borrow::Cow;
-
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,9 +21,6 @@ pub(super) const SELECT: &str =
 
 /// The largest page that Graph allows.
 pub(super) const PAGE_SIZE: &str = "999";
-
-/// Separates the two parts of a guest's sign-in name.
-const GUEST: &str = "#ext#";
 
 #[derive(Debug)]
 pub(super) struct Graph(pub Session<Application>);
@@ -179,24 +174,13 @@ impl User {
             status.evidence += ", externalUserState=PendingAcceptance";
         }
         let proxies = self.proxy_addresses.iter().flatten();
-        let sign_in_name = self.user_principal_name.as_deref();
         AccountBuilder::default()
             .mailboxes(self.mail.as_deref())
             .proxy_addresses(proxies.map(String::as_str))
-            .sign_in_name(sign_in_name.and_then(parse_sign_in_name).as_deref())
+            .sign_in_name(self.user_principal_name.as_deref())
             .name(self.display_name.as_deref())
             .build(self.id, status)
     }
-}
-
-/// The address in a sign-in name. That of a guest is like `bob_example.org#EXT#@contoso.onmicrosoft.com`,
-/// and no domain contains a `_`.
-fn parse_sign_in_name(name: &str) -> Option<Cow<'_, str>> {
-    let Some(end) = name.to_ascii_lowercase().find(GUEST) else {
-        return Some(name.into());
-    };
-    let (local, domain) = name[..end].rsplit_once('_')?;
-    Some(format!("{local}@{domain}").into())
 }
 
 #[cfg(test)]

@@ -282,6 +282,7 @@ fn why_not_to_issuer(row: &ContentRow) -> Option<String> {
     let Some(issuer) = &token.issuer else {
         return Some("the token has no issuer on record".to_owned());
     };
+    let issuer = issuer.readable();
     if let Some(evidence) = &row.evidence {
         return Some(format!("{issuer} lost access ({evidence})"));
     }

@@ -56,6 +56,7 @@ pub struct Session {
 struct Features {
     starttls: bool,
     pipelining: bool,
+    smtputf8: bool,
     /// PLAIN if offered, else LOGIN.
     auth: Option<Mechanism>,
 }
@@ -100,7 +101,10 @@ impl Session {
     /// MAIL, RCPT and DATA. On success the server waits for the text: call [`Session::finish`], or drop the session
     /// to withdraw the mail.
     pub async fn begin(&mut self, mail: &Rendered) -> Result<(), Outcome> {
-        match self.send_envelope(mail).await {
+        let mail_from = self
+            .mail_from(Some(&mail.envelope_to))
+            .map_err(Outcome::Refused)?;
+        match self.send_envelope(mail_from, mail).await {
             Ok(()) => Ok(()),
             Err(fault) => Err(self.fail(fault).await),
         }
@@ -108,7 +112,7 @@ impl Session {
 
     /// Tests whether the server takes a mail to this address, without sending one.
     pub async fn probe(&mut self, to: Option<&Address>) -> Result<(), Fault> {
-        let mail_from = format!("MAIL FROM:<{}>\r\n", self.settings.envelope_from);
+        let mail_from = self.mail_from(to)?;
         let reply = self.command(Stage::Mail, mail_from).await?;
         expect_positive(Stage::Mail, reply)?;
         if let Some(to) = to {
@@ -235,9 +239,21 @@ impl Session {
         self.command(Stage::Auth, command).await
     }
 
+    /// The command MAIL. A server without SMTPUTF8 would not understand an address beyond ASCII (RFC 6531 §3.5).
+    fn mail_from(&self, to: Option<&Address>) -> Result<String, Fault> {
+        let parameters = match to {
+            Some(to) if to.needs_smtputf8() && !self.features.smtputf8 => {
+                return Err(Fault::without_smtputf8());
+            }
+            Some(to) if to.needs_smtputf8() => " BODY=8BITMIME SMTPUTF8",
+            _ => "",
+        };
+        let from = &self.settings.envelope_from;
+        Ok(format!("MAIL FROM:<{from}>{parameters}\r\n"))
+    }
+
     /// The error is the first negative reply.
-    async fn send_envelope(&mut self, mail: &Rendered) -> Result<(), Fault> {
-        let mail_from = format!("MAIL FROM:<{}>\r\n", self.settings.envelope_from);
+    async fn send_envelope(&mut self, mail_from: String, mail: &Rendered) -> Result<(), Fault> {
         let rcpt = format!("RCPT TO:<{}>\r\n", mail.envelope_to);
         if self.settings.pipelining && self.features.pipelining {
             let envelope = format!("{mail_from}{rcpt}{Data}");
@@ -392,6 +408,7 @@ impl Features {
             match parts.next() {
                 Some("STARTTLS") => features.starttls = true,
                 Some("PIPELINING") => features.pipelining = true,
+                Some("SMTPUTF8") => features.smtputf8 = true,
                 Some("AUTH") => {
                     let mechanisms: Vec<&str> = parts.collect();
                     if mechanisms.contains(&"PLAIN") {

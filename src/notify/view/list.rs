@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::domain::{Basis, Expiry, ExpiryOrigin};
+use crate::domain::{Address, Basis, Expiry, ExpiryOrigin};
 use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use crate::notify::wording;
 use crate::text;
@@ -131,11 +131,11 @@ fn sections(tokens: &Tokens<'_>, listed: usize, is_detailed: bool) -> Vec<Part> 
 fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
     if let Entry::Revoked(entry) = item.entry {
         let issuer = item.token.issuer.as_ref();
-        let issuer = issuer.map_or("no issuer", |issuer| issuer.as_str());
+        let issuer = issuer.map_or("no issuer".into(), Address::readable);
         let evidence = text::one_line(&entry.evidence, text::MAX_TEXT);
         let since = wording::day(entry.since, letter.zone);
         let note = format!("No access since {since}: {evidence}");
-        return (text::one_line(issuer, 254), Some(note));
+        return (text::one_line(&issuer, 254), Some(note));
     }
     let day = wording::day(item.at, letter.zone);
     let offset = wording::utc_offset(item.at, letter.zone);
@@ -230,7 +230,7 @@ fn facts_line(item: &Item<'_>) -> String {
     parts.extend(part("scope", &token.scope));
     let is_issuer_known = item.entry.basis() == Basis::Issuer || item.section == Section::Revoked;
     if !is_issuer_known && let Some(issuer) = &token.issuer {
-        parts.push(format!("issued by {issuer}"));
+        parts.push(format!("issued by {}", issuer.readable()));
     }
     parts.push(format!(
         "id {}",

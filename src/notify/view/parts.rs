@@ -64,7 +64,7 @@ pub(super) fn short_name(token: &Token) -> String {
 }
 
 fn format_issuer(token: &Token) -> Option<String> {
-    let address = text::one_line(token.issuer.as_ref()?.as_str(), 254);
+    let address = text::one_line(&token.issuer.as_ref()?.readable(), 254);
     let name = token.issuer_name.as_deref().unwrap_or_default();
     let name = text::isolated_line(name, text::MAX_SUBJECT_NAME);
     Some(if name.is_empty() || name.contains('@') {
