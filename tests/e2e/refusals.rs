@@ -105,22 +105,28 @@ fn an_address_beyond_ascii_needs_a_server_with_smtputf8(#[values(Sqlite, Postgre
 }
 
 #[rstest]
-fn an_address_that_no_server_takes_is_reported_with_the_reason(
-    #[values(Sqlite, Postgres)] db: Db,
-) {
+fn an_address_that_no_server_takes_is_reported_with_the_reason(#[values(Sqlite, Postgres)] db: Db) {
     let server = MailServer::start("--no-smtputf8");
     let mut world = world_of(db, &server, &["jörg@example.org".to_owned()]);
     world.sweep().says("1 sent, 1 deferred");
     world.at("2026-11-24 12:00:00").sweep();
-    world.at("2026-11-25 00:00:00").run(&["sweep"]).exits(1).says("1 failed");
+    world
+        .at("2026-11-25 00:00:00")
+        .run(&["sweep"])
+        .exits(1)
+        .says("1 failed");
     let dead = world.list(&["address", "list"]);
     assert_eq!(dead[0]["address"], "jörg@example.org");
-    assert_contains!(dead[0]["reason"].as_str().unwrap(), "does not offer SMTPUTF8");
+    assert_contains!(
+        dead[0]["reason"].as_str().unwrap(),
+        "does not offer SMTPUTF8"
+    );
     world.at("2026-11-30 00:00:00").sweep();
     let mails = server.mails();
     let last = mails.last().unwrap();
     assert_eq!(last.to, "boss@example.org");
-    let reason = "mail to jörg@example.org is refused (RCPT: 5.6.7 the mail server does not offer SMTPUTF8";
+    let reason =
+        "mail to jörg@example.org is refused (RCPT: 5.6.7 the mail server does not offer SMTPUTF8";
     assert_contains!(last.text.replace('\n', " "), reason);
 }
 

@@ -187,7 +187,7 @@ fn row(finding: &OpenFinding, letter: &Letter, is_detailed: bool) -> Row {
 fn about_token(finding: &OpenFinding, letter: &Letter) -> String {
     let mut parts = Vec::new();
     if let Some(issuer) = &finding.issuer {
-        parts.push(format!("issued by {issuer}"));
+        parts.push(format!("issued by {}", issuer.readable()));
     }
     if let Some(account) = &finding.account {
         parts.push(format!(
