@@ -427,7 +427,11 @@ impl<'a> Pass<'a> {
             self.refusals.record_refused(&mail.recipient);
         }
         if let Some(kind) = fault.address_refusal() {
-            self.relay.record_refusal(reason.clone());
+            // Without a code, the server was not asked: it cannot take such an address, but others.
+            match fault.code {
+                Some(_) => self.relay.record_refusal(reason.clone()),
+                None => self.relay.record_reply(),
+            }
             if self.refusals.is_dead(&mail.recipient) {
                 return batch.fail(mail, reason, report);
             }

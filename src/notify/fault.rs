@@ -64,8 +64,7 @@ impl Fault {
 
     /// The address needs SMTPUTF8, which the server does not offer.
     pub(super) fn without_smtputf8() -> Self {
-        let text = "the mail server does not offer SMTPUTF8, which an address with letters beyond ASCII before the @ \
-                    needs";
+        let text = "the mail server does not offer SMTPUTF8, which a local part beyond ASCII needs";
         Self {
             enhanced: Some((5, 6, 7)),
             ..Self::new(Stage::Rcpt, text)
