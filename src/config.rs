@@ -204,6 +204,8 @@ impl Config {
         let log = Log::from_table(root.section("log"));
         let issuers = sections::issuers(root.section("issuers"));
         let sources = SourceConfig::from_tables(root.sections("source"), zone);
+        let named_steps = sources.iter().filter_map(SourceConfig::named_steps);
+        policy.source_steps = named_steps.collect();
         let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
         let identity = mail_identity?;
         Some(Self {

@@ -29,7 +29,9 @@ pub use identity::{
 pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipient, Topic};
 #[cfg(test)]
 pub use policy::ForecastWarning;
-pub use policy::{AccountAdmins, Policy, StepOutlook, StepState, forecast_notices, plan};
+pub use policy::{
+    Account, AccountAdmins, Policy, StepOutlook, StepState, account_key, forecast_notices, plan,
+};
 pub use replica::{Replica, describe_drift, share_of_rate};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;

@@ -33,6 +33,7 @@ CREATE TABLE source (
 -- Administrators of accounts, as reported by the sources.
 CREATE TABLE source_admin (
     source  TEXT COLLATE "C" NOT NULL,
+    -- In lower case, for comparison.
     account TEXT COLLATE "C" NOT NULL,
     address TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (source, account, address)

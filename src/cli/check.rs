@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use self::advisory::engine_warning;
 use self::outcome::{Outcome, print_outcome};
 use self::user::{become_user, find_user, is_private_to_service};
-use self::warnings::{coverage_warning, delivery_warning, directory_warnings};
+use self::warnings::{account_warnings, coverage_warning, delivery_warning, directory_warnings};
 use super::args::Check;
 use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
@@ -224,6 +224,9 @@ async fn check_stored(
     }
     if let Some(warning) = delivery_warning(&mut tx, config, now).await? {
         warn("delivery", warning);
+    }
+    for warning in account_warnings(&mut tx, config).await? {
+        warn("config", warning);
     }
     for row in sources {
         let name = format!("source {}", row.name);

@@ -341,7 +341,7 @@ impl Explanation {
 
     /// Notices that are not about a configured step of the current expiry.
     fn write_other_notices(&self, sheet: &mut Sheet, domain: &str) {
-        let steps = &self.policy.steps;
+        let steps = self.policy.steps_of(&self.token);
         let is_shown_above = |notice: &NoticeRow| {
             is_about_expiry(notice, &self.token)
                 && steps.iter().any(|step| is_about_step(notice, *step))

@@ -101,12 +101,7 @@ pub(super) async fn list(
 
 /// How long before an expiry its first warning can be sent.
 fn max_lead(policy: &Policy) -> TimeDelta {
-    let widest = policy
-        .steps
-        .iter()
-        .map(|step| step.width())
-        .max()
-        .unwrap_or_default();
+    let widest = policy.widest_step().width();
     if policy.admin_digest.is_some() {
         widest + MAX_DIGEST_LEAD
     } else {

@@ -150,6 +150,7 @@ fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> 
 
 fn policy() -> Policy {
     Policy {
+        source_steps: std::collections::BTreeMap::new(),
         steps: vec!["7d".parse().unwrap(), "1d".parse().unwrap()],
         merge_ahead: TimeDelta::hours(1),
         admin_digest: None,

@@ -21,7 +21,8 @@ use super::reach::Reach;
 use super::secret::is_unread;
 use super::table::Table;
 use crate::domain::{
-    Address, Backoff, IssuerMode, Issuers, Policy, RevocationPolicy, Rules, Schedule, Step,
+    Account, Address, Backoff, IssuerMode, Issuers, Policy, RevocationPolicy, Rules, Schedule,
+    Step, account_key,
 };
 use crate::engine::{Delivery, Retention};
 use crate::nearest::nearest;
@@ -230,7 +231,11 @@ pub(super) struct Notify {
 }
 
 pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
-    let steps = steps(&mut table);
+    let default = vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)];
+    let steps = steps(&mut table).unwrap_or_else(|| default.clone());
+    if steps == default {
+        table.uncount("steps");
+    }
     let from = table.required("from", "API tokens <tokens@example.org>", mailbox);
     let admins = deduplicate(table.list("admins", Field::parse));
     let admin_digest = table.unless_off("admin_digest", NaiveTime::from_hms_opt(9, 0, 0), time);
@@ -241,6 +246,7 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
     });
     let policy = Policy {
         steps,
+        source_steps: BTreeMap::new(),
         admins,
         admin_digest,
         zone,
@@ -266,18 +272,25 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
     }
 }
 
-pub(super) fn accounts(tables: Vec<Table>) -> BTreeMap<String, Vec<Address>> {
+pub(super) fn accounts(tables: Vec<Table>) -> BTreeMap<String, Account> {
     let mut accounts = BTreeMap::new();
     for mut table in tables {
         let name = table.required("name", "acme", Field::string);
         let admins = deduplicate(table.list("admins", Field::parse));
+        let steps = steps(&mut table);
         let Some(name) = name else { continue };
-        if accounts.contains_key(&name) {
+        let key = account_key(&name);
+        if accounts.contains_key(&key) {
             let name = for_display(&name);
-            let why = format!("there is another account `{name}`; give its admins in one place");
+            let why = format!("there is another account `{name}`; give its keys in one place");
             table.refuse("name", why);
         }
-        accounts.insert(name, admins);
+        let account = Account {
+            name,
+            admins,
+            steps,
+        };
+        accounts.insert(key, account);
     }
     accounts
 }
@@ -334,25 +347,20 @@ fn by_address<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>) -> 
         .collect()
 }
 
-/// The steps, longest first, without duplicates.
-fn steps(table: &mut Table) -> Vec<Step> {
-    let default = vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)];
-    let given = table.list("steps", |field| {
+/// The steps, longest first, without duplicates; `None` if they are not given.
+pub(super) fn steps(table: &mut Table) -> Option<Vec<Step>> {
+    let mut steps = table.list("steps", |field| {
         let step: Step = field.parse()?;
         field.count_as(step);
         Ok(step)
-    });
-    let mut steps = given.unwrap_or_else(|| default.clone());
+    })?;
     if steps.is_empty() {
         let why = "needs at least one entry, such as steps = [\"7d\", \"1d\"]";
         table.refuse("steps", why);
     }
     steps.sort_unstable_by(|one, two| two.cmp(one));
     steps.dedup();
-    if steps == default {
-        table.uncount("steps");
-    }
-    steps
+    Some(steps)
 }
 
 /// Keeps the first of equal addresses.

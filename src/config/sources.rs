@@ -12,7 +12,7 @@ use super::field::{Field, MAX_DURATION, Parsed};
 use super::reach::Reach;
 use super::sections;
 use super::table::Table;
-use crate::domain::{LOCAL_SOURCE, Name, SourceTerms};
+use crate::domain::{LOCAL_SOURCE, Name, SourceTerms, Step};
 use crate::notify::view::SourceInfo;
 use crate::sources::{Kind, ProxyRules, devtron, file, gcore, nocodb, rancher, sql};
 
@@ -22,6 +22,8 @@ pub struct SourceConfig {
     pub timeout: Duration,
     pub kind: Kind,
     pub info: SourceInfo,
+    /// Steps that replace those of `[notify]`.
+    pub steps: Option<Vec<Step>>,
     pub proxies: ProxyRules,
     /// The URL of the proxy that is used, without credentials.
     pub proxy: Option<String>,
@@ -166,6 +168,10 @@ impl SourceConfig {
         (self.terms.name.clone(), self.info.clone())
     }
 
+    pub(super) fn named_steps(&self) -> Option<(String, Vec<Step>)> {
+        Some((self.terms.name.clone(), self.steps.clone()?))
+    }
+
     pub(super) fn from_tables(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::from([LOCAL_SOURCE.to_owned()]);
         let read = |mut table: Table| {
@@ -186,6 +192,7 @@ impl SourceConfig {
                 owners: table.path("owners"),
                 ..SourceTerms::default()
             };
+            let steps = sections::steps(&mut table);
             let mut reach = Reach::default();
             let kind = kind(&mut table, &mut reach, SOURCE_KINDS)?;
             Some(Self {
@@ -197,6 +204,7 @@ impl SourceConfig {
                 timeout,
                 kind,
                 info,
+                steps,
                 proxies: reach.proxies,
                 proxy: reach.proxy,
             })

@@ -19,6 +19,8 @@ use crate::time::shift;
 pub struct Policy {
     /// Warning times before expiry, widest first.
     pub steps: Vec<Step>,
+    /// Steps that replace them for the tokens of a source.
+    pub source_steps: BTreeMap<String, Vec<Step>>,
     /// How early a notice may be sent to join another mail to the same recipient.
     pub merge_ahead: TimeDelta,
     /// The time of the administrators' daily mail; `None` warns them at the instant of the step.
@@ -26,11 +28,25 @@ pub struct Policy {
     /// The zone of `admin_digest` and of the times in mails.
     pub zone: Tz,
     pub admins: Vec<Address>,
-    /// Administrators per account, as configured.
-    pub accounts: BTreeMap<String, Vec<Address>>,
+    /// The configured accounts by [`account_key`].
+    pub accounts: BTreeMap<String, Account>,
     /// A sweep that plans more mails than this is held; 0 is no limit.
     pub max_per_sweep: u64,
     pub rules: Rules,
+}
+
+/// A configured account.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Account {
+    pub name: String,
+    pub admins: Vec<Address>,
+    /// Steps that replace those of the source and of all tokens.
+    pub steps: Option<Vec<Step>>,
+}
+
+/// Names of accounts compare without case.
+pub fn account_key(name: &str) -> String {
+    name.trim().to_lowercase()
 }
 
 /// Administrators per source and account, as reported by the sources.
@@ -40,7 +56,7 @@ pub struct AccountAdmins(HashMap<String, HashMap<String, Vec<Address>>>);
 impl AccountAdmins {
     pub fn add(&mut self, source: &str, account: &str, address: Address) {
         let accounts = self.0.entry(source.to_owned()).or_default();
-        let admins = accounts.entry(account.to_owned()).or_default();
+        let admins = accounts.entry(account_key(account)).or_default();
         admins.push(address);
     }
 
@@ -48,7 +64,7 @@ impl AccountAdmins {
         let admins = token
             .account
             .as_ref()
-            .and_then(|account| self.0.get(&token.source)?.get(account));
+            .and_then(|account| self.0.get(&token.source)?.get(&account_key(account)));
         admins.map_or(&[], Vec::as_slice)
     }
 }
@@ -77,18 +93,40 @@ impl Policy {
     /// A hash over everything that decides *when* a token is due. When it differs from the one in the
     /// store, every `due_at` is computed again.
     pub fn fingerprint(&self) -> String {
-        let steps: Vec<String> = self.steps.iter().map(Step::to_string).collect();
+        let of_accounts = self.accounts.iter();
+        let of_accounts: Vec<_> = of_accounts
+            .filter_map(|(key, account)| Some((key, account.steps.as_ref()?)))
+            .collect();
         let text = format!(
-            "1|{}|{}|{:?}|{}",
-            steps.join(","),
-            self.merge_ahead,
-            self.admin_digest,
-            self.zone
+            "2|{:?}|{:?}|{of_accounts:?}|{}|{:?}|{}",
+            self.steps, self.source_steps, self.merge_ahead, self.admin_digest, self.zone
         );
         let digest = Sha256::digest(text);
         Uuid::from_slice(&digest[..16])
             .map(|id| id.simple().to_string())
             .unwrap_or_default()
+    }
+
+    /// The warning times of a token: those of its account, else of its source, else of all tokens.
+    pub fn steps_of(&self, token: &Token) -> &[Step] {
+        let account = self.account_of(token);
+        account
+            .and_then(|account| account.steps.as_ref())
+            .or_else(|| self.source_steps.get(&token.source))
+            .unwrap_or(&self.steps)
+    }
+
+    /// The widest step that any token can have.
+    pub fn widest_step(&self) -> Step {
+        let of_accounts = self.accounts.values();
+        let of_accounts = of_accounts.filter_map(|account| account.steps.as_ref());
+        let all = of_accounts.chain(self.source_steps.values());
+        let all = all.flatten().chain(&self.steps).copied();
+        all.max().unwrap_or(Step::ZERO)
+    }
+
+    fn account_of(&self, token: &Token) -> Option<&Account> {
+        self.accounts.get(&account_key(token.account.as_deref()?))
     }
 
     /// The earliest instant at which the token needs work: a notice to plan, or its expiry to mark.
@@ -126,7 +164,7 @@ impl Policy {
         };
         // By an expiry that is not its source's any more, no token expires.
         let tightest = token.has_outdated_expiry().then_some(Step::ZERO);
-        self.steps.iter().copied().filter(move |step| {
+        self.steps_of(token).iter().copied().filter(move |step| {
             planned.is_none_or(|planned| *step < planned)
                 && life.is_none_or(|life| step.width() < life)
                 && tightest != Some(*step)
@@ -141,7 +179,7 @@ impl Policy {
         let open: Vec<Step> = self.open_steps(token, token.planned_step).collect();
         // All other steps are too wide for the token's life.
         let fitting: Vec<Step> = self.open_steps(token, None).collect();
-        self.steps
+        self.steps_of(token)
             .iter()
             .map(|&step| StepOutlook {
                 step,
@@ -214,9 +252,9 @@ impl Policy {
         token: &'a Token,
         reported: &'a AccountAdmins,
     ) -> impl Iterator<Item = &'a Address> {
-        let account = token.account.iter();
-        let configured = account.filter_map(|account| self.accounts.get(account));
-        configured.flatten().chain(reported.for_token(token))
+        let configured = self.account_of(token).into_iter();
+        let configured = configured.flat_map(|account| &account.admins);
+        configured.chain(reported.for_token(token))
     }
 
     /// The configured administrators who are notified about everything.

@@ -11,7 +11,7 @@ mod replica;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 
-use super::{Address, Expiry, ExpiryOrigin, ListedToken, Policy, Step, Token, TokenId};
+use super::{Account, Address, Expiry, ExpiryOrigin, ListedToken, Policy, Step, Token, TokenId};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -32,14 +32,23 @@ fn hour(text: &str) -> NaiveTime {
 /// Steps 7d and 1d, digest at nine in UTC, one administrator.
 fn policy() -> Policy {
     Policy {
+        source_steps: std::collections::BTreeMap::new(),
         steps: vec![step("7d"), step("1d")],
         merge_ahead: TimeDelta::hours(1),
         admin_digest: Some(hour("09:00:00")),
         zone: chrono_tz::UTC,
         admins: vec![address("security@example.org")],
-        accounts: [("acme".to_owned(), vec![address("boss@acme.example")])].into(),
+        accounts: [("acme".to_owned(), acme())].into(),
         max_per_sweep: 0,
         rules: crate::domain::Rules::default(),
+    }
+}
+
+fn acme() -> Account {
+    Account {
+        name: "acme".to_owned(),
+        admins: vec![address("boss@acme.example")],
+        steps: None,
     }
 }
 

@@ -76,7 +76,7 @@ impl Erase<'_> {
 
     async fn ensure_not_named(&self, person: &Address) -> Result<(), Error> {
         let policy = self.policy;
-        let of_accounts = policy.accounts.values().flatten();
+        let of_accounts = policy.accounts.values().flat_map(|account| &account.admins);
         if of_accounts
             .chain(&policy.admins)
             .any(|admin| admin == person)

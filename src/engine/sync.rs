@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::domain::diff::{self, Pair};
-use crate::domain::{ListedToken, MergeRules, Policy, Token};
+use crate::domain::{ListedToken, MergeRules, Policy, Token, account_key};
 use crate::sources::file::run_blocking;
 use crate::sources::owners::OwnersFile;
 use crate::sources::{
@@ -213,7 +213,7 @@ impl SyncSources<'_> {
         let Some(admins) = admins else { return Ok(()) };
         let mut admins: Vec<(String, String)> = admins
             .into_iter()
-            .map(|admin| (admin.account, admin.address.to_string()))
+            .map(|admin| (account_key(&admin.account), admin.address.to_string()))
             .collect();
         admins.sort_unstable();
         admins.dedup();

@@ -312,6 +312,12 @@ impl Tx {
             .bind(name).bind(limit).fetch_all(c).await)
     }
 
+    /// The accounts of all tokens; an entry is `None` for tokens without one. Reads all tokens.
+    pub async fn list_accounts(&mut self) -> Result<Vec<Option<String>>> {
+        on!(self, c: Db => sqlx::query_scalar("SELECT DISTINCT account FROM token")
+            .fetch_all(c).await)
+    }
+
     /// Deletes up to `limit` tokens that left or expired before `until`, with their notices and findings.
     pub async fn purge_ended_tokens(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
         let ids: Vec<TokenId> = on!(self, c: Db => sqlx::query_scalar(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 
-use crate::domain::{AccountAdmins, Address, SyncState, Token};
+use crate::domain::{AccountAdmins, Address, SyncState, Token, account_key};
 
 use super::columns::push_list;
 use super::{CHUNK_ROWS, Result, Tx, on};
@@ -120,7 +120,7 @@ impl Tx {
             .execute(c).await.map(drop))
     }
 
-    /// `(account, address)` of the administrators that a source last reported, sorted.
+    /// `(account, address)` of the administrators that a source last reported, sorted. The account is its key.
     pub async fn load_source_admins(&mut self, source: &str) -> Result<Vec<(String, String)>> {
         let mut rows: Vec<(String, String)> = on!(self, c: Db => sqlx::query_as(
             "SELECT account, address FROM source_admin WHERE source = $1")
@@ -153,10 +153,11 @@ impl Tx {
     /// The administrators of these tokens' accounts, as reported by their sources.
     pub async fn load_account_admins(&mut self, tokens: &[Token]) -> Result<AccountAdmins> {
         let mut account_admins = AccountAdmins::default();
-        let mut accounts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let mut accounts: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for token in tokens {
             if let Some(account) = &token.account {
-                accounts.entry(&token.source).or_default().insert(account);
+                let accounts = accounts.entry(&token.source).or_default();
+                accounts.insert(account_key(account));
             }
         }
         for (source, accounts) in accounts {

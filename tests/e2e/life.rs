@@ -33,6 +33,50 @@ fn issuer_and_admin_are_notified_once_per_step_and_the_token_expires(
 }
 
 #[rstest]
+fn sources_and_accounts_have_their_own_steps(#[values(Sqlite, Postgres)] db: Db) {
+    let source = "[[source]]\nname = \"vendor\"\nkind = \"file\"\npath = \"vendor.csv\"\n";
+    let mut world = World::new(db);
+    world
+        .set("notify.admins", "[]")
+        .table(&format!("{source}steps = [\"90d\", \"30d\"]"))
+        .table("[[account]]\nname = \"ACME\"\nsteps = [\"14d\"]\nadmins = [\"boss@acme.example\"]")
+        .table("[[account]]\nname = \"Amce\"\nadmins = [\"typo@acme.example\"]");
+    world.write(
+        "vendor.csv",
+        "external_id,name,issuer_email,account,expires_at\n\
+         1,key,ada@example.org,,2026-12-31T00:00:00Z\n\
+         2,tenant,ada@example.org,Acme,2026-12-31T00:00:00Z\n",
+    );
+    world.at("2026-11-20 00:00:00").sweep();
+    let expected = ["ada@example.org: Token key expires in 41 days (Thu 31 Dec 2026)"];
+    assert_eq!(world.mails(), expected);
+    let forecast: Vec<String> = world
+        .list(&["forecast", "--days", "40"])
+        .iter()
+        .map(|row| format!("{} {}", row["token_name"], row["step"]))
+        .collect();
+    assert_eq!(forecast, [r#""key" "30d""#, r#""tenant" "14d""#]);
+    world.run(&["explain", "vendor/2"]).exits(0).says("14d");
+    world
+        .run(&["check"])
+        .says("account `Amce`")
+        .says("did you mean `Acme`?");
+
+    world.at("2026-12-01 00:00:00").sweep();
+    let expected = ["ada@example.org: Token key expires in 30 days (Thu 31 Dec 2026)"];
+    assert_eq!(world.mails(), expected);
+    world.at("2026-12-17 00:00:00").sweep();
+    let subject = "Token tenant expires in 14 days (Thu 31 Dec 2026)";
+    let expected = ["ada@example.org", "boss@acme.example"].map(|who| format!("{who}: {subject}"));
+    assert_eq!(world.mails(), expected);
+
+    // Steps that are added later replace those by which the tokens were planned.
+    world.replace_tables(&format!("{source}steps = [\"10d\"]"));
+    world.at("2026-12-21 00:00:00").sweep();
+    assert_eq!(world.mails().len(), 1, "one digest of both");
+}
+
+#[rstest]
 fn an_expiry_that_moves_and_returns_is_not_warned_about_twice(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     let until = |day: &str| format!("ci,ci-deploy,ada@example.org,2026-{day}T00:00:00Z");

@@ -110,6 +110,7 @@ pub async fn sweep(engine: &Engine) -> Report {
 /// Warns a week and a day ahead, without merging and without a limit.
 fn policy() -> Policy {
     Policy {
+        source_steps: [].into(),
         steps: vec!["7d".parse().unwrap(), "1d".parse().unwrap()],
         merge_ahead: TimeDelta::zero(),
         admin_digest: None,

@@ -1,11 +1,14 @@
 //! What the store says that a person should see.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use crate::cli::output::when::format_when;
 use crate::config::Config;
-use crate::domain::Cover;
+use crate::domain::{Cover, account_key};
+use crate::nearest::nearest;
 use crate::store::{self, DirectoryRow, Tx};
 
 pub(super) async fn delivery_warning(
@@ -23,6 +26,36 @@ pub(super) async fn delivery_warning(
         let since = format_when(due_at, now, config.policy.zone);
         format!("mails are due since {since}; see whether `lapsed run` is running, and its log")
     }))
+}
+
+/// A warning for each configured account that no token has; none before there are tokens.
+pub(super) async fn account_warnings(tx: &mut Tx, config: &Config) -> store::Result<Vec<String>> {
+    let configured = &config.policy.accounts;
+    if configured.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = tx.list_accounts().await?;
+    let is_empty = found.is_empty();
+    let found: BTreeMap<_, _> = found
+        .into_iter()
+        .flatten()
+        .map(|name| (account_key(&name), name))
+        .collect();
+    let unmatched = configured
+        .iter()
+        .filter(|(key, _)| !is_empty && !found.contains_key(*key));
+    Ok(unmatched
+        .map(|(_, account)| {
+            let name = &account.name;
+            let near = match nearest(name, found.values().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write it as its tokens name it, or remove it".to_owned(),
+            };
+            format!(
+                "no token has the account `{name}`, so its admins and steps apply to none; {near}"
+            )
+        })
+        .collect())
 }
 
 pub(super) fn directory_warnings(

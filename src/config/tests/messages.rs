@@ -26,7 +26,7 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
     lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, contact, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
     lapsed.toml:3:8: source[0].kind: unknown value `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
-    lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, kind, path)
+    lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, kind, path)
     lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
     the configuration has 2 problems:
@@ -155,7 +155,7 @@ fn sources_directories_and_accounts_are_checked() {
         "[[source]]\nkind = 'file'",
         "[[directory]]\nname = 'hr'\npath = 'x'",
         "[[directory]]\nname = 'hr'\nkind = 'file'\npath = 'x'\nbreaker_share = 10",
-        "[[account]]\nname = 'acme'\n[[account]]\nname = 'acme'",
+        "[[account]]\nname = 'acme'\n[[account]]\nname = 'Acme'",
         "[[account]]\nname = ''\nadmins = ['x']",
     ]), @r#"
     lapsed.toml:2:8: source[0].name: "local" is the name of the built-in store; choose a different name
@@ -166,7 +166,7 @@ fn sources_directories_and_accounts_are_checked() {
       lapsed.toml:1:1: source[0].path is missing; write for example path = "tokens.csv" in [[source]]
     lapsed.toml:1:1: directory[0].kind is missing; write for example kind = "file" in [[directory]]
     lapsed.toml:5:17: directory[0].breaker_share: must be a number from 0 to 1
-    lapsed.toml:4:8: account[1].name: there is another account `acme`; give its admins in one place
+    lapsed.toml:4:8: account[1].name: there is another account `Acme`; give its keys in one place
     the configuration has 2 problems:
       lapsed.toml:2:8: account[0].name: is empty; give it a value or leave the key out
       lapsed.toml:3:11: account[0].admins[0]: "x" is not a mail address; write it as name@example.org
@@ -499,7 +499,7 @@ fn the_keys_of_a_rancher_are_checked() {
     the configuration has 3 problems:
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
       lapsed.toml:7:9: source[0].kinds: is empty, so nothing would be watched; leave it out to watch all kinds except sessions
-      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, kind, url, allow_plaintext, proxy, token, ca_file, kinds, users)
+      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, kind, url, allow_plaintext, proxy, token, ca_file, kinds, users)
     "#);
 }
 

@@ -113,7 +113,7 @@ fn repeated_tables_keep_their_entries() {
         .collect();
     assert_eq!(names, ["one", "two"]);
     assert_eq!(
-        to_strings(&config.policy.accounts["acme"]),
+        to_strings(&config.policy.accounts["acme"].admins),
         ["ada@example.org"]
     );
     assert_eq!(config.log.format, Format::Json);

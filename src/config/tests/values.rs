@@ -39,6 +39,33 @@ fn steps_are_sorted_and_duplicates_removed() {
 }
 
 #[test]
+fn sources_and_accounts_have_steps_of_their_own() {
+    let config = load(
+        "[[source]]
+         name = 'exports'
+         kind = 'file'
+         path = 'tokens.csv'
+         steps = ['30d', '90d']
+         [[source]]
+         name = 'other'
+         kind = 'file'
+         path = 'other.csv'
+         [[account]]
+         name = 'Acme'
+         steps = ['1d']",
+        &[],
+    );
+    let policy = &config.policy;
+    assert_eq!(policy.source_steps.len(), 1);
+    assert_eq!(to_strings(&policy.source_steps["exports"]), ["90d", "30d"]);
+    let account = &policy.accounts["acme"];
+    assert_eq!(account.name, "Acme");
+    assert_eq!(to_strings(account.steps.as_deref().unwrap()), ["1d"]);
+    let empty = errors_of("[[account]]\nname = 'acme'\nsteps = []");
+    assert!(empty.contains("needs at least one entry"), "{empty}");
+}
+
+#[test]
 fn off_disables_the_digest_and_the_listener() {
     let config = load(
         "[notify]\nadmin_digest = 'off'\n[http]\nlisten = 'off'",

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use proptest::prelude::*;
 
-use super::{address, at, hour, policy, step, token};
-use crate::domain::{AccountAdmins, Basis, Expiry, Policy, Status, Step, Token};
+use super::{acme, address, at, hour, policy, step, token};
+use crate::domain::{Account, AccountAdmins, Basis, Expiry, Policy, Status, Step, Token};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
@@ -293,6 +293,43 @@ fn each_address_is_a_recipient_once_on_its_first_basis() {
 }
 
 #[test]
+fn steps_of_the_account_replace_those_of_the_source_and_of_all_tokens() {
+    let of_source = Policy {
+        source_steps: [("exports".to_owned(), vec![step("90d"), step("30d")])].into(),
+        ..policy()
+    };
+    let mut of_account = of_source.clone();
+    let acme = of_account.accounts.get_mut("acme").unwrap();
+    acme.steps = Some(vec![step("14d")]);
+    let shouted = Token {
+        account: Some("ACME ".into()),
+        ..token()
+    };
+    let elsewhere = Token {
+        source: "rancher".into(),
+        ..token()
+    };
+    let fits = |policy: &Policy, token: &Token| {
+        let outlook = policy.outlook(token);
+        let steps = outlook.iter().map(|outlook| outlook.step.to_string());
+        steps.collect::<Vec<_>>()
+    };
+    assert_eq!(fits(&of_source, &token()), ["90d", "30d"]);
+    assert_eq!(fits(&of_source, &elsewhere), ["7d", "1d"]);
+    assert_eq!(fits(&of_account, &shouted), ["14d"]);
+    assert_eq!(fits(&of_account, &elsewhere), ["14d"]);
+    // Due at the digest before the step; 90 days are as wide as the token's life.
+    let due_at = |policy: &Policy| policy.due_at(&token());
+    assert_eq!(due_at(&of_source), Some(at("2026-10-29T09:00:00Z")));
+    assert_eq!(due_at(&of_account), Some(at("2026-11-14T09:00:00Z")));
+    let widest = |policy: &Policy| policy.widest_step().to_string();
+    assert_eq!(
+        (widest(&policy()), widest(&of_account)),
+        ("7d".into(), "90d".into())
+    );
+}
+
+#[test]
 fn everything_that_decides_due_at_is_in_the_fingerprint() {
     let first = policy().fingerprint();
     assert_eq!(first, policy().fingerprint());
@@ -301,6 +338,27 @@ fn everything_that_decides_due_at_is_in_the_fingerprint() {
             "steps",
             Policy {
                 steps: vec![step("7d")],
+                ..policy()
+            },
+        ),
+        (
+            "steps of a source",
+            Policy {
+                source_steps: [("exports".to_owned(), vec![step("7d")])].into(),
+                ..policy()
+            },
+        ),
+        (
+            "steps of an account",
+            Policy {
+                accounts: [(
+                    "acme".to_owned(),
+                    Account {
+                        steps: Some(vec![step("7d")]),
+                        ..acme()
+                    },
+                )]
+                .into(),
                 ..policy()
             },
         ),
