@@ -13,8 +13,10 @@ CREATE TABLE source (
     fingerprint       TEXT,
     last_sync_at      TIMESTAMPTZ,
     last_good_sync_at TIMESTAMPTZ,
-    -- Tokens in the last good listing or, after a partial one, tokens known to exist.
+    -- Tokens stored of the last complete listing or, after a partial one, tokens known to exist.
     tokens            BIGINT NOT NULL DEFAULT 0,
+    -- Records in the last complete listing, with those that are not stored; 0 before the first.
+    listed            BIGINT NOT NULL DEFAULT 0,
     error             TEXT,
     -- Consecutive failed attempts, and the time of the first.
     failures          BIGINT NOT NULL DEFAULT 0,
@@ -72,7 +74,8 @@ CREATE TABLE token (
     -- The tightest step planned for the current expiry, in seconds.
     planned_step  BIGINT,
     due_at        TIMESTAMPTZ,
-    gone_at       TIMESTAMPTZ,
+    -- Since when it is missing in the complete listings of its source; NULL while it is listed.
+    unlisted_since TIMESTAMPTZ,
     -- When lapsed revoked it at its source; listings requested earlier do not show that yet.
     revoked_at    TIMESTAMPTZ,
     -- When its source, if it wants that, is to be notified of the expiry.
@@ -93,7 +96,7 @@ CREATE INDEX token_judge ON token (judge_at) WHERE judge_at IS NOT NULL;
 CREATE INDEX token_expires ON token (expires_at, id) WHERE expires_at IS NOT NULL;
 -- Finds marks set while the clock was ahead.
 CREATE INDEX token_expired ON token (expires_at) WHERE status = 'expired';
-CREATE INDEX token_gone ON token (gone_at) WHERE gone_at IS NOT NULL;
+CREATE INDEX token_gone ON token (unlisted_since) WHERE status = 'gone';
 CREATE INDEX token_mark_expired ON token (source, mark_expired_at) WHERE mark_expired_at IS NOT NULL;
 
 -- The notices that one sweep planned; a sweep that plans nothing leaves no row.

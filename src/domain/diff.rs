@@ -75,6 +75,8 @@ pub struct MergeRules<'a> {
     pub policy_ttl: Option<TimeDelta>,
     /// When the listing was requested; `None` for an import.
     pub asked_at: Option<DateTime<Utc>>,
+    /// New tokens that expired before this are not stored, because they would be purged.
+    pub forget_before: Option<DateTime<Utc>>,
 }
 
 /// The rules for a source without rules of its own.
@@ -84,6 +86,7 @@ impl<'a> From<&'a Policy> for MergeRules<'a> {
             policy,
             policy_ttl: None,
             asked_at: None,
+            forget_before: None,
         }
     }
 }
@@ -143,8 +146,23 @@ fn with_facts(known: Token, listed: ListedToken) -> Token {
         created_at: listed.created_at.or_known(known.created_at),
         last_used_at: listed.last_used_at.or_known(known.last_used_at),
         unreadable: listed.unreadable,
+        unlisted_since: None,
         ..known
     }
+}
+
+/// A token that `source` lists for the first time; `None` if it expired too long ago to be stored.
+pub fn new_token_to_store(
+    source: &str,
+    listed: ListedToken,
+    rules: MergeRules<'_>,
+    now: DateTime<Utc>,
+) -> Option<Token> {
+    let token = new_token(source, listed, rules, now);
+    let is_expired = token.status == Status::Expired
+        && token.expiry_origin != Some(ExpiryOrigin::Policy)
+        && token.expiry.at() < rules.forget_before;
+    (!is_expired).then_some(token)
 }
 
 /// A token that `source` lists for the first time.
@@ -300,6 +318,7 @@ pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
             status,
             planned_step,
             due_at: None,
+            unlisted_since: known.unlisted_since.or(Some(now)),
             // A token that does not work has no findings.
             judge_at: Some(now),
             ..known.clone()
@@ -345,7 +364,7 @@ fn status_at_source(status: Status) -> Status {
     }
 }
 
-fn is_same_expiry(known: Expiry, listed: Expiry) -> bool {
+pub fn is_same_expiry(known: Expiry, listed: Expiry) -> bool {
     match (known, listed) {
         (Expiry::At(known), Expiry::At(listed)) => (known - listed).abs() < SAME_EXPIRY,
         _ => known == listed,

@@ -148,6 +148,8 @@ pub struct Token {
     /// When it must be judged next, because its findings may have changed.
     pub judge_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Since when it is missing in the complete listings of its source; `None` while it is listed.
+    pub unlisted_since: Option<DateTime<Utc>>,
     /// What its source says of it now and lapsed cannot read: the last known values are kept.
     pub unreadable: Unreadable,
 }

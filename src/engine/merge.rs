@@ -24,6 +24,10 @@ pub(super) struct Changes {
     pub updates: Vec<Update>,
     /// How many of the updates are for tokens that left the listing.
     pub gone: usize,
+    /// Expired tokens that left the listing.
+    pub left: Vec<TokenId>,
+    /// How many new tokens expired too long ago to be stored.
+    pub forgotten: u64,
     /// Tokens that the listing shows as expired for the first time, by a date of the source.
     pub seen_expired: Vec<TokenId>,
 }
@@ -41,7 +45,10 @@ impl Changes {
         for pair in pairs {
             match pair {
                 Pair::OnlyListed(listed) => {
-                    let token = diff::new_token(source, listed, rules, now);
+                    let Some(token) = diff::new_token_to_store(source, listed, rules, now) else {
+                        changes.forgotten += 1;
+                        continue;
+                    };
                     if is_expired_at_source(&token) {
                         changes.seen_expired.push(token.id);
                     }
@@ -56,12 +63,14 @@ impl Changes {
                     }
                     changes.updates.push(update);
                 }
-                Pair::OnlyKnown(known) if is_complete => {
-                    if let Some(update) = diff::update_missing(&known, now) {
+                Pair::OnlyKnown(known) if is_complete => match diff::update_missing(&known, now) {
+                    Some(update) => {
                         changes.gone += 1;
                         changes.updates.push(update);
                     }
-                }
+                    None if known.unlisted_since.is_none() => changes.left.push(known.id),
+                    None => {}
+                },
                 Pair::OnlyKnown(_) => {}
             }
         }
@@ -117,8 +126,9 @@ impl Changes {
         if !self.new.is_empty() {
             findings::init_settings(tx, policy, now).await?;
         }
+        tx.set_unlisted_since(&self.left, now).await?;
         for update in &self.updates {
-            write_update(tx, update, rules.asked_at, now).await?;
+            write_update(tx, update, rules.asked_at).await?;
         }
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
@@ -159,12 +169,11 @@ async fn write_update(
     tx: &mut Tx,
     update: &Update,
     asked_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let Update { token, notices, .. } = update;
     let is_written = match asked_at {
-        Some(asked_at) => tx.update_token_as_of(asked_at, token, now).await?,
-        None => tx.update_token(token, now).await.map(|()| true)?,
+        Some(asked_at) => tx.update_token_as_of(asked_at, token).await?,
+        None => tx.update_token(token).await.map(|()| true)?,
     };
     if !is_written {
         return Ok(());

@@ -10,6 +10,7 @@ use crate::time::shift;
 
 use super::common::{Error, PAGE_SIZE, Report, Retention};
 use super::leased::{LeasedStore, page};
+use super::upstream::{WatchedSource, sources_that_mark_expired};
 
 /// Searching for old rows costs reads; once an hour is enough.
 const INTERVAL_SECONDS: i64 = 3600;
@@ -24,6 +25,7 @@ pub(super) struct Purge<'a> {
     pub store: LeasedStore<'a>,
     pub clock: &'a Clock,
     pub keep: &'a Retention,
+    pub sources: &'a [WatchedSource],
     pub last: &'a LastPurge,
 }
 
@@ -43,8 +45,13 @@ impl Purge<'_> {
             notices: shift(now, -keep.notices),
         };
         let ended_before = shift(now, -keep.gone_tokens);
+        let sources = self.sources.iter();
+        let listing: Vec<&str> = sources.map(|watched| watched.terms.name.as_str()).collect();
+        let marking = sources_that_mark_expired(self.sources);
         let deleted = page!(self.store, tx => {
-            let tokens = tx.purge_ended_tokens(ended_before, PAGE_SIZE).await?;
+            let tokens = tx
+                .purge_ended_tokens(ended_before, &listing, &marking, PAGE_SIZE)
+                .await?;
             let (from, until) = (shift(now, -REPLICA_TTL), shift(now, REPLICA_TTL));
             let replicas = tx.purge_replicas(from, until).await?;
             Ok(tokens + replicas + tx.purge(&cutoffs, PAGE_SIZE).await?)

@@ -129,7 +129,7 @@ impl<'a> Revoke<'a> {
             revoked_at: Some(now),
             ..known.unwrap_or_else(|| order.token.clone())
         };
-        tx.update_token(&token, now).await?;
+        tx.update_token(&token).await?;
         let reason = "the token is revoked";
         let cancelled = tx.cancel_notices(token.id, None, reason).await?;
         tx.cancel_notices_of_topic(token.id, Topic::SsoRevoked, reason)

@@ -62,6 +62,7 @@ impl Engine {
             store: self.leased_store(),
             clock: &self.clock,
             policy: &self.policy,
+            keep_tokens: self.settings.retention.gone_tokens,
             sources: &self.sources,
             on_progress: &self.on_progress,
         }
@@ -163,6 +164,7 @@ impl Engine {
             store: self.leased_store(),
             clock: &self.clock,
             keep: &self.settings.retention,
+            sources: &self.sources,
             last: &self.last_purge,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::Clock;
 use crate::domain::diff::{self, Pair};
@@ -14,6 +14,7 @@ use crate::sources::{
     self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRows, Right,
 };
 use crate::store::SourceRow;
+use crate::time::shift;
 
 use super::common::{Error, OnProgress, Report, rows_were};
 use super::findings::{judge_expiries, judge_source};
@@ -43,6 +44,8 @@ pub struct SyncSources<'a> {
     pub(super) store: LeasedStore<'a>,
     pub(super) clock: &'a Clock,
     pub(super) policy: &'a Policy,
+    /// Tokens that expired longer ago than this are not added.
+    pub(super) keep_tokens: TimeDelta,
     pub(super) sources: &'a [WatchedSource],
     pub(super) on_progress: OnProgress<'a>,
 }
@@ -131,7 +134,7 @@ impl SyncSources<'_> {
             })?;
         }
         let tokens = found.tokens();
-        let rules = watched.merge_rules(self.policy, found.asked_at);
+        let rules = self.merge_rules(watched, found.asked_at);
         let FetchedTokens {
             listing, owners, ..
         } = found;
@@ -142,7 +145,8 @@ impl SyncSources<'_> {
         for refusal in &refusals.shown {
             tracing::warn!(source.name = row.name, "row refused: {refusal}");
         }
-        self.merge(&row.name, tokens, is_complete, rules, report)
+        let forgotten = self
+            .merge(&row.name, tokens, is_complete, rules, report)
             .await?;
         self.store_admins(&row.name, listing.admins).await?;
         report.rows_refused += refusals.count;
@@ -163,7 +167,9 @@ impl SyncSources<'_> {
             .fingerprint
             .map(|fingerprint| watched.fingerprint(&fingerprint, owners.as_ref()));
         if is_complete {
-            row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
+            let to_i64 = |count| i64::try_from(count).unwrap_or(i64::MAX);
+            row.tokens = to_i64(count - forgotten);
+            row.listed = to_i64(count);
         } else if report.tokens_touched() > touched || (row.tokens == 0 && count > 0) {
             row.tokens = self
                 .store
@@ -175,6 +181,7 @@ impl SyncSources<'_> {
         Ok(refused_rows_problem(&refusals))
     }
 
+    /// Returns how many tokens were not stored, because they expired too long ago.
     async fn merge(
         &self,
         source: &str,
@@ -182,7 +189,8 @@ impl SyncSources<'_> {
         is_complete: bool,
         rules: MergeRules<'_>,
         report: &mut Report,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let mut forgotten = 0;
         let mut walk = Walk::new(source, listed);
         while !walk.is_done() {
             let mut tx = self.store.begin_read().await?;
@@ -199,9 +207,21 @@ impl SyncSources<'_> {
                 Ok(())
             })?;
             changes.count(report);
+            forgotten += changes.forgotten;
             (self.on_progress)();
         }
-        Ok(())
+        Ok(forgotten)
+    }
+
+    /// A source that marks expired tokens has all of them stored, so that each is reported once.
+    fn merge_rules(&self, watched: &WatchedSource, asked_at: DateTime<Utc>) -> MergeRules<'_> {
+        let forgets = !watched.source.marks_expired();
+        MergeRules {
+            policy: self.policy,
+            policy_ttl: watched.terms.policy_ttl,
+            asked_at: Some(asked_at),
+            forget_before: forgets.then(|| shift(asked_at, -self.keep_tokens)),
+        }
     }
 
     /// Stores the account administrators that a source reported, if they changed.
@@ -241,7 +261,7 @@ impl SyncSources<'_> {
         };
         let mut report = Report::default();
         let is_complete = found.is_complete();
-        let rules = watched.merge_rules(self.policy, found.asked_at);
+        let rules = self.merge_rules(watched, found.asked_at);
         let mut walk = Walk::new(&watched.terms.name, found.tokens());
         while !walk.is_done() {
             let mut tx = self.store.begin_read().await?;
@@ -300,7 +320,10 @@ fn difference(
     now: DateTime<Utc>,
 ) -> Option<Difference> {
     let (token, change) = match pair {
-        Pair::OnlyListed(listed) => (diff::new_token(source, listed, rules, now), Change::New),
+        Pair::OnlyListed(listed) => {
+            let token = diff::new_token_to_store(source, listed, rules, now)?;
+            (token, Change::New)
+        }
         Pair::Both(known, listed) => {
             let token = diff::update(&known, listed, rules, now)?.token;
             let fields = diff::changed_fields(&known, &token);
@@ -336,7 +359,7 @@ impl Doubt {
         if listing.is_partial {
             return None;
         }
-        if let Some(shrunk) = check_shrunk(listing.count, row.tokens) {
+        if let Some(shrunk) = check_shrunk(listing.count, row.size()) {
             return Some(Self::Shrunk(shrunk));
         }
         let readable = row.readable_columns.as_deref().unwrap_or("[]");
@@ -444,18 +467,6 @@ impl WatchedSource {
             report.summary = format!("{}; {name} has {rows}", report.summary);
         }
         Ok(report)
-    }
-
-    pub(super) fn merge_rules<'a>(
-        &self,
-        policy: &'a Policy,
-        asked_at: DateTime<Utc>,
-    ) -> MergeRules<'a> {
-        MergeRules {
-            policy,
-            policy_ttl: self.terms.policy_ttl,
-            asked_at: Some(asked_at),
-        }
     }
 
     /// Lists the source and reads its owners file.

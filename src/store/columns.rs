@@ -141,6 +141,7 @@ impl_from_row!(Token, row => {
         due_at: row.try_get("due_at")?,
         judge_at: row.try_get("judge_at")?,
         revoked_at: row.try_get("revoked_at")?,
+        unlisted_since: row.try_get("unlisted_since")?,
         is_expiry_unreported: row.try_get("expiry_unreported")?,
         unreadable: match row.try_get::<Option<&str>, _>("unreadable")? {
             Some(text) => serde_json::from_str(text).map_err(|_| invalid("invalid unreadable cells"))?,

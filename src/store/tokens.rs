@@ -17,7 +17,7 @@ macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
          role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, \
-         reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at, \
+         reports_use, first_seen_at, life_from, planned_step, due_at, unlisted_since, judge_at, revoked_at, \
          expiry_unreported, unreadable"
     };
 }
@@ -135,7 +135,7 @@ impl Tx {
                         .push_bind(token.last_used_at).push_bind(token.reports_use)
                         .push_bind(token.first_seen_at).push_bind(token.life_from)
                         .push_bind(token.planned_step.map(Step::seconds)).push_bind(token.due_at)
-                        .push_bind(None::<DateTime<Utc>>).push_bind(token.judge_at)
+                        .push_bind(token.unlisted_since).push_bind(token.judge_at)
                         .push_bind(token.revoked_at).push_bind(token.is_expiry_unreported)
                         .push_bind(encode_unreadable(&token.unreadable));
                 });
@@ -145,10 +145,8 @@ impl Tx {
         Ok(())
     }
 
-    pub async fn update_token(&mut self, token: &Token, now: DateTime<Utc>) -> Result<()> {
-        self.update_token_as_of(MAX_INSTANT, token, now)
-            .await
-            .map(drop)
+    pub async fn update_token(&mut self, token: &Token) -> Result<()> {
+        self.update_token_as_of(MAX_INSTANT, token).await.map(drop)
     }
 
     /// Like [`Tx::update_token`], with a listing requested at `requested_at`. Writes nothing and returns
@@ -157,13 +155,12 @@ impl Tx {
         &mut self,
         requested_at: DateTime<Utc>,
         token: &Token,
-        now: DateTime<Utc>,
     ) -> Result<bool> {
         let count = on!(self, c: Db => sqlx::query(
             "UPDATE token SET name = $2, description = $3, issuer = $4, issuer_key = $5, issuer_name = $6,
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
-                planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
+                planned_step = $17, due_at = $18, unlisted_since = $19,
                 reports_use = $20, issuer_gone = $21,
                 mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
                 first_seen_at = $23, revoked_at = $24, secret_version = $25,
@@ -175,7 +172,7 @@ impl Tx {
             .bind(&token.role).bind(&token.scope).bind(token.created_at).bind(token.expiry.kind())
             .bind(token.expiry.at()).bind(token.expiry_origin.map(ExpiryOrigin::as_str))
             .bind(token.status.as_str()).bind(token.last_used_at).bind(token.life_from)
-            .bind(token.planned_step.map(Step::seconds)).bind(token.due_at).bind(now)
+            .bind(token.planned_step.map(Step::seconds)).bind(token.due_at).bind(token.unlisted_since)
             .bind(token.reports_use).bind(&token.issuer_gone).bind(token.judge_at)
             .bind(token.first_seen_at).bind(token.revoked_at).bind(i64::from(token.secret_version))
             .bind(token.is_expiry_unreported).bind(encode_unreadable(&token.unreadable)).bind(requested_at)
@@ -265,6 +262,20 @@ impl Tx {
             .bind(source).bind(now).bind(limit).fetch_all(c).await)
     }
 
+    /// Records that these tokens left the listing of their source.
+    pub async fn set_unlisted_since(&mut self, ids: &[TokenId], at: DateTime<Utc>) -> Result<()> {
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("UPDATE token SET unlisted_since = ");
+                query.push_bind(at).push(" WHERE unlisted_since IS NULL AND id IN (");
+                push_list(&mut query, chunk);
+                query.push(")");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Sets when the expiry of these tokens is reported to their source; `None` if it has been.
     pub async fn set_mark_expired_at(
         &mut self,
@@ -318,13 +329,31 @@ impl Tx {
             .fetch_all(c).await)
     }
 
-    /// Deletes up to `limit` tokens that left or expired before `until`, with their notices and findings.
-    pub async fn purge_ended_tokens(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
-        let ids: Vec<TokenId> = on!(self, c: Db => sqlx::query_scalar(
-            "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone'
-             UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1
-               AND (expiry_origin IS NULL OR expiry_origin <> 'policy') LIMIT $2")
-            .bind(until).bind(limit).fetch_all(c).await)?;
+    /// Deletes up to `limit` tokens that left or expired before `until`, with their notices and findings. Expired
+    /// tokens stay while the source that lists them is one of `listing`, and has had a complete listing, or one of
+    /// `marking`, whose tokens are reported once.
+    pub async fn purge_ended_tokens(
+        &mut self,
+        until: DateTime<Utc>,
+        listing: &[&str],
+        marking: &[&str],
+        limit: i64,
+    ) -> Result<u64> {
+        let ids: Vec<TokenId> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT id FROM token WHERE unlisted_since < ");
+            query.push_bind(until)
+                .push(" AND status = 'gone' UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < ")
+                .push_bind(until)
+                .push(" AND (expiry_origin IS NULL OR expiry_origin <> 'policy')
+                    AND (unlisted_since IS NOT NULL OR source NOT IN
+                        (SELECT name FROM source WHERE (listed > 0 AND name IN (");
+            push_list(&mut query, listing);
+            query.push(")) OR name IN (");
+            push_list(&mut query, marking);
+            query.push("))) LIMIT ").push_bind(limit);
+            query.build_query_scalar::<TokenId>().fetch_all(c).await
+        })?;
         for chunk in ids.chunks(CHUNK_ROWS) {
             for sql in [
                 "DELETE FROM notice WHERE token_id IN (",

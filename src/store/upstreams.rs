@@ -16,8 +16,10 @@ pub struct SourceRow {
     pub kind: String,
     /// Fingerprint of the last good listing; an identical one is not read again.
     pub fingerprint: Option<String>,
-    /// Tokens in the last good listing or, after a partial one, tokens known to exist.
+    /// Tokens stored of the last complete listing or, after a partial one, tokens known to exist.
     pub tokens: i64,
+    /// Records in the last complete listing, with those that are not stored; 0 before the first.
+    pub listed: i64,
     #[sqlx(flatten)]
     pub sync_state: SyncState,
     /// The longest life that it allows, in seconds. `None` with evidence means unlimited.
@@ -71,6 +73,13 @@ pub struct DirectoryRow {
     pub decision: Option<String>,
 }
 
+impl SourceRow {
+    /// The size of the last listing, for the guard against listings that shrank.
+    pub fn size(&self) -> i64 {
+        self.listed.max(self.tokens)
+    }
+}
+
 impl Tx {
     pub async fn find_source(&mut self, name: &str) -> Result<Option<SourceRow>> {
         on!(self, c: Db => sqlx::query_as("SELECT * FROM source WHERE name = $1")
@@ -84,7 +93,8 @@ impl Tx {
     /// Counts the tokens that still exist at a source, as far as is known. Reads them all.
     pub async fn count_present_tokens(&mut self, source: &str) -> Result<i64> {
         on!(self, c: Db => sqlx::query_scalar(
-            "SELECT COUNT(*) FROM token WHERE source = $1 AND status IN ('active', 'expired', 'disabled')")
+            "SELECT COUNT(*) FROM token WHERE source = $1 AND status IN ('active', 'expired', 'disabled')
+               AND unlisted_since IS NULL")
             .bind(source).fetch_one(c).await)
     }
 
@@ -105,10 +115,10 @@ impl Tx {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO source (name, kind, fingerprint, tokens, last_sync_at, last_good_sync_at, error,
                                  failures, failing_since, deferred_until, max_life, max_life_evidence,
-                                 readable_columns)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                                 readable_columns, listed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
-                tokens = excluded.tokens, last_sync_at = excluded.last_sync_at,
+                tokens = excluded.tokens, listed = excluded.listed, last_sync_at = excluded.last_sync_at,
                 last_good_sync_at = excluded.last_good_sync_at, error = excluded.error,
                 failures = excluded.failures, failing_since = excluded.failing_since,
                 deferred_until = excluded.deferred_until, max_life = excluded.max_life,
@@ -116,7 +126,7 @@ impl Tx {
             .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.tokens)
             .bind(sync_state.last_sync_at).bind(sync_state.last_good_sync_at).bind(&sync_state.error)
             .bind(sync_state.failures).bind(sync_state.failing_since).bind(sync_state.deferred_until)
-            .bind(row.max_life).bind(&row.max_life_evidence).bind(&row.readable_columns)
+            .bind(row.max_life).bind(&row.max_life_evidence).bind(&row.readable_columns).bind(row.listed)
             .execute(c).await.map(drop))
     }
 

@@ -77,6 +77,56 @@ fn sources_and_accounts_have_their_own_steps(#[values(Sqlite, Postgres)] db: Db)
 }
 
 #[rstest]
+fn tokens_that_ended_long_ago_and_are_still_listed_are_left_alone(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let mut world = World::new(db);
+    world
+        .table("[[source]]\nname = \"old\"\nkind = \"file\"\npath = \"old.csv\"\n")
+        .at("2026-11-24 00:00:00");
+    let ended: String = (0..30)
+        .map(|n| format!("{n},old,ada@example.org,2024-01-01\n"))
+        .collect();
+    let header = "external_id,name,issuer_email,expires_at\n";
+    let listed = |live: &str| format!("{header}{ended}{live}");
+    let counts = |world: &World| {
+        let source = &world.list(&["source", "list"])[0];
+        assert_eq!(source["tokens"].as_u64(), Some(world.tokens().len() as u64));
+        world.tokens()
+    };
+    world.write(
+        "old.csv",
+        listed("ci,ci-deploy,ada@example.org,2026-12-01\n"),
+    );
+    world.sweep().says("1 new");
+    assert_eq!(counts(&world), ["ci active"]);
+    world.mails();
+    // A new file is read again.
+    world.write("old.csv", listed("ci,ci,ada@example.org,2026-12-01\n"));
+    world.sweep().says("tokens    1 changed");
+    world.write("old.csv", listed("ci,ci,ada@example.org,2026-12-01\n"));
+    world.sweep().says("nothing was due");
+    assert_eq!(counts(&world), ["ci active"]);
+
+    world.at("2026-12-01 00:00:00").sweep().says("1 expired");
+    for day in ["2028-04-01", "2028-04-02"] {
+        world.at(&format!("{day} 00:00:00"));
+        world.write("old.csv", listed("ci,ci,ada@example.org,2026-12-01\n"));
+        world.sweep();
+        assert_eq!(counts(&world), ["ci expired"]);
+    }
+    assert!(!world.notices().is_empty(), "its ledger is kept");
+
+    // Its end is long past when it leaves.
+    world.write("old.csv", listed("new,new,ada@example.org,2030-12-01\n"));
+    world.sweep().says("1 new");
+    assert_eq!(counts(&world), ["new active"]);
+    assert!(world.notices().is_empty());
+    world.write("old.csv", listed("ci,ci,ada@example.org,2026-12-01\n"));
+    world.sweep().says("tokens    1 gone");
+}
+
+#[rstest]
 fn an_expiry_that_moves_and_returns_is_not_warned_about_twice(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     let until = |day: &str| format!("ci,ci-deploy,ada@example.org,2026-{day}T00:00:00Z");

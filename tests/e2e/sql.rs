@@ -213,6 +213,36 @@ fn a_source_that_cannot_end_tokens_although_allowed_is_reported() {
 }
 
 #[rstest]
+fn a_token_is_marked_once_also_when_its_end_is_long_past(
+    #[values(Sqlite, Postgres)] store: Db,
+    #[values(Sqlite, Postgres)] theirs: Db,
+) {
+    let mut world = World::new(store);
+    let portal = Portal::new(theirs, &world);
+    let keys = "mark_expired = \"INSERT INTO marked (id) VALUES (:external_id)\"";
+    world.table(&source(&portal.url(), QUERY, keys));
+    portal.insert(&[
+        "1, 'long ago', NULL, '2024-01-01 00:00:00'",
+        "2, 'lately', NULL, '2026-11-24 12:00:00'",
+    ]);
+    for day in [
+        "2026-11-24",
+        "2026-11-25",
+        "2026-11-26",
+        "2028-04-01",
+        "2028-04-02",
+    ] {
+        world.at(&format!("{day} 00:00:00"));
+        let swept = world.sweep();
+        let is_new = swept.stdout.contains("new");
+        assert_eq!(is_new, day == "2026-11-24", "{}", swept.stdout);
+        assert_eq!(world.tokens().len(), 2);
+    }
+    let marked = portal.run("SELECT id FROM marked ORDER BY id");
+    assert_eq!(marked, ["1", "2"]);
+}
+
+#[rstest]
 fn an_expiry_by_policy_is_not_marked_at_the_source(#[values(Sqlite, Postgres)] theirs: Db) {
     let mut world = World::new(Db::Sqlite);
     let portal = Portal::new(theirs, &world);

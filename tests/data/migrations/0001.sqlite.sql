@@ -5,7 +5,7 @@ INSERT INTO source (name, kind, fingerprint, last_sync_at, last_good_sync_at, to
 VALUES ('exports', 'file', 'f1', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', 1, NULL);
 INSERT INTO source_admin (source, account, address)
 VALUES ('exports', 'acme', 'acme-admin@example.org');
-INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, revoked_at)
+INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, reports_use, first_seen_at, life_from, planned_step, due_at, unlisted_since, revoked_at)
 VALUES (x'0193000000000000000000000000000a', 'exports', 'ci-deploy', 'CI deploy', NULL, 'Ada@Example.org', 'ada@example.org', 'Ada', 'acme', 'editor', NULL, '2026-08-30T08:00:00+00:00', 'at', '2026-11-28T08:00:00+00:00', 'source', 2, 'active', '2026-11-21T07:59:00.5+00:00', 1, '2026-08-31T08:00:00+00:00', '2026-08-30T08:00:00+00:00', NULL, '2026-11-21T08:00:00+00:00', NULL, NULL);
 INSERT INTO plan (id, created_at, state, mails)
 VALUES (x'0193000000000000000000000000000b', '2026-11-21T08:00:00+00:00', 'held', 2);

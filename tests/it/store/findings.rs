@@ -257,7 +257,7 @@ async fn a_token_is_judged_when_due_and_then_rescheduled(#[values(Sqlite, Postgr
         name: "other".into(),
         ..tokens[3].clone()
     };
-    write!(store, tx => tx.update_token(&other, now()));
+    write!(store, tx => tx.update_token(&other));
     assert_eq!(
         ids(write!(store, tx => tx.lock_tokens_to_judge(minutes(9), 10))),
         ["3", "4"]

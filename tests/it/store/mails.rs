@@ -478,7 +478,7 @@ async fn a_claimed_mail_loses_notices_that_no_longer_apply(
     let notice = one_mail(&store).await;
     let mut token = token("1");
     change(&mut token);
-    write!(store, tx => tx.update_token(&token, now()));
+    write!(store, tx => tx.update_token(&token));
     assert_eq!(
         states_after_settling(&store, now()).await,
         [format!("Some(7) {state}")]
@@ -767,7 +767,7 @@ async fn a_notice_that_may_have_arrived_is_never_revived(#[values(Sqlite, Postgr
         expiry: Expiry::At(days(97)),
         ..token.clone()
     };
-    write!(store, tx => tx.update_token(&renewed, now()));
+    write!(store, tx => tx.update_token(&renewed));
     let cancelled =
         write!(store, tx => tx.cancel_notices(token.id, Some(days(97).into()), "renewed"));
     assert_eq!(cancelled, 0, "it may have been accepted");

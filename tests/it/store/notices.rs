@@ -461,7 +461,7 @@ async fn a_new_secret_with_the_same_expiry_has_notices_of_its_own(
     assert_eq!((row.generation, row.secret_version), (days(7), 2));
     // A notice in a mail that is about to be sent is compared, too.
     assert_eq!(fill_mails(&store, now()).await, 1);
-    write!(store, tx => tx.update_token(&second, now()));
+    write!(store, tx => tx.update_token(&second));
     let mails = write!(store, tx => tx.claim_mails(holder(minutes(1)), now(), days(1), 10));
     let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
     write!(store, tx => tx.settle_claimed(&ids, now()));

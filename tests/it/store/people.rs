@@ -452,7 +452,7 @@ async fn a_finding_is_obsolete_once_it_no_longer_holds(#[values(Sqlite, Postgres
     ];
     for (case, token, identities, is_obsolete) in cases {
         save(&store, &identities).await;
-        write!(store, tx => tx.update_token(&token, now()));
+        write!(store, tx => tx.update_token(&token));
         let found = read!(store, tx => tx.find_obsolete_findings(now(), 10));
         assert_eq!(
             found,

@@ -99,7 +99,7 @@ async fn an_update_writes_all_columns_and_clears_missing_values(
             due_at: None,
             ..before.clone()
         };
-        write!(store, tx => tx.update_token(&after, now()));
+        write!(store, tx => tx.update_token(&after));
         assert_eq!(load(&store, after.id).await, after);
     }
 }
@@ -402,6 +402,7 @@ async fn sources_are_saved_and_listed_by_name(#[values(Sqlite, Postgres)] db: Db
         kind: "sql".into(),
         fingerprint: Some("f".into()),
         tokens: 12,
+        listed: 14,
         sync_state: SyncState {
             last_sync_at: Some(now()),
             last_good_sync_at: Some(days(-1)),
@@ -412,11 +413,12 @@ async fn sources_are_saved_and_listed_by_name(#[values(Sqlite, Postgres)] db: Db
         },
         max_life: Some(86_400),
         max_life_evidence: Some("max-ttl is 1d".into()),
-        renamed_to: None,
+        ..SourceRow::default()
     };
     write!(store, tx => tx.save_source(&row));
     let found = read!(store, tx => tx.find_source("b")).unwrap();
     assert_eq!((found.kind.as_str(), found.tokens), ("sql", 12));
+    assert_eq!(found.listed, 14);
     assert_eq!(found.sync_state, row.sync_state);
     assert_eq!(
         (found.max_life, found.max_life_evidence),
@@ -437,28 +439,63 @@ async fn only_tokens_gone_for_long_are_purged_with_their_notices(
     let (store, fresh) = db.store().await;
     let tokens = ["long", "lately", "back", "active"].map(token);
     insert(&store, &tokens).await;
-    let gone = |token: &Token| Token {
+    let gone = |token: &Token, since| Token {
         status: Status::Gone,
         due_at: None,
+        unlisted_since: Some(since),
         ..token.clone()
     };
-    write!(store, tx => tx.update_token(&gone(&tokens[0]), days(-400)));
-    write!(store, tx => tx.update_token(&gone(&tokens[1]), days(-1)));
-    write!(store, tx => tx.update_token(&gone(&tokens[2]), days(-400)));
-    write!(store, tx => tx.update_token(&tokens[2], days(-300)));
+    write!(store, tx => tx.update_token(&gone(&tokens[0], days(-400))));
+    write!(store, tx => tx.update_token(&gone(&tokens[1], days(-1))));
+    write!(store, tx => tx.update_token(&gone(&tokens[2], days(-400))));
+    write!(store, tx => tx.update_token(&tokens[2]));
     let notices: Vec<_> = tokens
         .iter()
         .map(|token| super::warning(token, "7d", "ada@example.org", now()))
         .collect();
     super::plan(&store, &notices).await;
     assert_eq!(
-        write!(store, tx => tx.purge_ended_tokens(days(-100), 10)),
+        write!(store, tx => tx.purge_ended_tokens(days(-100), &[], &[], 10)),
         1
     );
     let mut left = fresh.texts("SELECT external_id FROM token").await;
     left.sort_unstable();
     assert_eq!(left, ["active", "back", "lately"]);
     assert_eq!(super::ledger(&store).await.len(), 3);
+}
+
+#[rstest]
+#[tokio::test]
+async fn expired_tokens_are_purged_unless_their_source_still_lists_them(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let tokens = ["listed", "left", "partial", "marked", "removed"].map(|source| Token {
+        source: source.to_owned(),
+        status: Status::Expired,
+        expiry: Expiry::At(days(-400)),
+        ..token(source)
+    });
+    insert(&store, &tokens).await;
+    for token in &tokens {
+        let row = SourceRow {
+            name: token.source.clone(),
+            kind: "sql".to_owned(),
+            listed: i64::from(!["partial", "marked"].contains(&token.source.as_str())),
+            ..SourceRow::default()
+        };
+        write!(store, tx => tx.save_source(&row));
+    }
+    let left = [tokens[1].id];
+    write!(store, tx => tx.set_unlisted_since(&left, days(-1)));
+    let configured = ["listed", "left", "partial", "marked"];
+    assert_eq!(
+        write!(store, tx => tx.purge_ended_tokens(days(-100), &configured, &["marked"], 10)),
+        3
+    );
+    let mut kept = fresh.texts("SELECT external_id FROM token").await;
+    kept.sort_unstable();
+    assert_eq!(kept, ["listed", "marked"]);
 }
 
 #[rstest]
@@ -513,7 +550,7 @@ async fn expiry_is_reported_to_a_source_once_and_retried_on_failure(
         expiry: Expiry::At(days(30)),
         ..load(&store, ids[1]).await
     };
-    write!(store, tx => tx.update_token(&renewed, now()));
+    write!(store, tx => tx.update_token(&renewed));
     write!(store, tx => tx.mark_expired(days(31), 10, &[]));
     assert_eq!(to_report(days(40)).await.len(), 0);
 }
@@ -525,13 +562,12 @@ async fn set_listed_at(store: &lapsed::store::Store, source: &str, at: DateTime<
         kind: "sql".to_owned(),
         fingerprint: None,
         tokens: 1,
+        listed: 1,
         sync_state: SyncState {
             last_good_sync_at: Some(at),
             ..SyncState::default()
         },
-        max_life: None,
-        max_life_evidence: None,
-        renamed_to: None,
+        ..SourceRow::default()
     };
     write!(store, tx => tx.save_source(&row));
 }
@@ -580,7 +616,7 @@ async fn expiry_by_our_own_policy_is_never_reported(#[values(Sqlite, Postgres)] 
         expiry_origin: Some(ExpiryOrigin::Source),
         ..load(&store, ours.id).await
     };
-    write!(store, tx => tx.update_token(&ended, now()));
+    write!(store, tx => tx.update_token(&ended));
     let to_report =
         async || write!(store, tx => tx.find_tokens_to_mark_expired(&ours.source, now(), 10)).len();
     assert_eq!(
