@@ -426,7 +426,8 @@ async fn upstream_outcome(
             Some((what, missing)) => {
                 Outcome::Warning(format!("{}; cannot {what}: {missing}", report.summary))
             }
-            None => Outcome::Passed(report.summary),
+            None if report.notes.is_empty() => Outcome::Passed(report.summary),
+            None => Outcome::Warning(format!("{}; {}", report.summary, report.notes.join("; "))),
         },
         Ok(Err(error)) => Outcome::upstream_failed(&error, Exit::Failed),
         Err(_) => Outcome::failed(NO_ANSWER, SLOW_FIX, Exit::Failed),

@@ -259,9 +259,10 @@ pub(super) fn next_sync_at(
     sweep.next_after(from.max(now) - TimeDelta::seconds(1))
 }
 
-/// What the credentials can do, one line per right.
+/// What it found, and what the credentials can do, one line for each.
 fn check_report(name: &str, checked: &CheckReport) -> String {
     let mut lines = vec![format!("{name}: {}", checked.summary)];
+    lines.extend(checked.notes.iter().map(|note| format!("  note    {note}")));
     for right in &checked.rights {
         lines.push(match &right.missing {
             None => format!("  can     {}", right.what),
@@ -284,9 +285,11 @@ mod tests {
                 Right::granted("list users"),
                 Right::missing("delete tokens", "the verb delete in its GlobalRole"),
             ],
+            notes: vec!["expires_at is empty in all 12 records".to_owned()],
         };
         insta::assert_snapshot!(check_report("rancher", &checked), @"
         rancher: Rancher 2.12.1
+          note    expires_at is empty in all 12 records
           can     list users
           cannot  delete tokens; to add it: the verb delete in its GlobalRole
         ");

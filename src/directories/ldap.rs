@@ -283,7 +283,11 @@ impl LdapDirectory {
         );
         let mut rights = self.rights(flavor, &page.entries, &people);
         rights.extend(self.group_rights(connection).await?);
-        Ok(CheckReport { summary, rights })
+        Ok(CheckReport {
+            summary,
+            rights,
+            ..CheckReport::default()
+        })
     }
 
     fn rights(&self, flavor: Flavor, entries: &[Entry], people: &[Person]) -> Vec<Right> {

@@ -130,7 +130,11 @@ impl Directory for Scim {
             "without"
         };
         let summary = format!("SCIM 2.0, {people}, pages by {pages}, {filters} filters");
-        Ok(CheckReport { summary, rights })
+        Ok(CheckReport {
+            summary,
+            rights,
+            ..CheckReport::default()
+        })
     }
 }
 

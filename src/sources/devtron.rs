@@ -210,6 +210,7 @@ impl Source for Devtron {
         Ok(CheckReport {
             summary: format!("Devtron: {} tokens", tokens.len()),
             rights,
+            ..CheckReport::default()
         })
     }
 

@@ -226,6 +226,7 @@ impl Source for Gcore {
                 snapshot.tokens.len()
             ),
             rights: snapshot.rights(),
+            ..CheckReport::default()
         })
     }
 

@@ -144,6 +144,7 @@ impl NocoDbSource {
         Ok(CheckReport {
             summary: format!("{}, {}", snapshot.server.name(), format_count(count)),
             rights,
+            ..CheckReport::default()
         })
     }
 
@@ -164,6 +165,7 @@ impl NocoDbSource {
                     Err(missing) => Right::missing(revoke, missing.to_string()),
                 },
             ],
+            ..CheckReport::default()
         })
     }
 }

@@ -8,6 +8,7 @@ mod token;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use url::Url;
 use self::api::{
     Api, EXT, EXT_PREFIX, MANAGEMENT, ObjectState, Settings, explain_refusal, is_name,
 };
-use self::check::SeenUsers;
+use self::check::SeenTokens;
 use self::people::People;
 use self::responses::{Ext, Legacy};
 use self::token::TokenRow;
@@ -71,6 +72,7 @@ impl Config {
             url,
             kinds: self.kinds.clone(),
             users: self.users.clone(),
+            outdated_dates: AtomicU64::default(),
         })
     }
 }
@@ -81,6 +83,8 @@ pub struct Rancher {
     url: Url,
     kinds: Vec<TokenKind>,
     users: BTreeMap<String, Address>,
+    /// How many tokens of the last listing had an outdated `expiresAt`.
+    outdated_dates: AtomicU64,
 }
 
 #[async_trait]
@@ -175,6 +179,15 @@ impl Rancher {
             is_partial,
             ..
         } = lister;
+        // Logged again only if it changes.
+        let before = self
+            .outdated_dates
+            .swap(legacy.outdated_dates, Ordering::Relaxed);
+        if let Some(note) = legacy.outdated_dates_note()
+            && before != legacy.outdated_dates
+        {
+            tracing::info!("{}: {note}", self.url);
+        }
         Ok(Listing {
             is_partial,
             max_life: settings.max_life(),
@@ -216,9 +229,9 @@ impl Lister<'_> {
     async fn read_store<T: DeserializeOwned + Identified + Into<TokenRow> + Send>(
         &mut self,
         group: &str,
-    ) -> Result<SeenUsers, Error> {
+    ) -> Result<SeenTokens, Error> {
         let Rancher { api, kinds, .. } = self.rancher;
-        let mut seen = SeenUsers::default();
+        let mut seen = SeenTokens::default();
         let mut pages = api.list(&format!("{group}/tokens"));
         while let Some(page) = pages.next::<T>().await? {
             for row in page {

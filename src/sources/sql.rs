@@ -187,6 +187,7 @@ impl Source for SqlSource {
         Ok(CheckReport {
             summary: parts.join("; "),
             rights,
+            ..CheckReport::default()
         })
     }
 

@@ -6,6 +6,8 @@ pub struct CheckReport {
     /// Example: `CSV, 14 tokens`.
     pub summary: String,
     pub rights: Vec<Right>,
+    /// What it found that needs a person to look.
+    pub notes: Vec<String>,
 }
 
 impl CheckReport {
@@ -22,7 +24,7 @@ impl From<String> for CheckReport {
     fn from(summary: String) -> Self {
         Self {
             summary,
-            rights: Vec::new(),
+            ..Self::default()
         }
     }
 }

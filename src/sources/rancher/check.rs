@@ -44,6 +44,7 @@ pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Check
     Ok(CheckReport {
         summary: format!("Rancher{version}, {legacy_count} legacy tokens, {ext}"),
         rights,
+        notes: legacy.outdated_dates_note().into_iter().collect(),
     })
 }
 
@@ -51,7 +52,7 @@ pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Check
 async fn read_first_page<T: DeserializeOwned + Identified + Into<TokenRow>>(
     api: &Api,
     group: &str,
-) -> Result<(String, SeenUsers), Error> {
+) -> Result<(String, SeenTokens), Error> {
     let mut pages = api.list(&format!("{group}/tokens"));
     let page = pages.next::<T>().await?.unwrap_or_default();
     let count = page.len() as u64 + pages.remaining.unwrap_or(0);
@@ -60,10 +61,10 @@ async fn read_first_page<T: DeserializeOwned + Identified + Into<TokenRow>>(
     } else {
         format!("{count} or more")
     };
-    let mut seen = SeenUsers {
+    let mut seen = SeenTokens {
         // Further tokens may belong to other users.
         has_several: !pages.pager.is_done(),
-        ..SeenUsers::default()
+        ..SeenTokens::default()
     };
     for row in page {
         seen.add(&row.into(), api);
@@ -124,18 +125,20 @@ fn rule_advice(resource: &str, verbs: &str) -> String {
     )
 }
 
-/// The users of the tokens in a list. Rancher silently shortens lists: users without full access get only their own
+/// The users of the tokens in a list, and how many have an outdated `expiresAt`. Rancher silently shortens lists: users without full access get only their own
 /// ext tokens.
 #[derive(Debug, Default)]
-pub struct SeenUsers {
+pub struct SeenTokens {
     first: Option<String>,
     has_several: bool,
     /// The user of lapsed's own token, if the list has it.
     caller: Option<String>,
+    pub outdated_dates: u64,
 }
 
-impl SeenUsers {
+impl SeenTokens {
     pub fn add(&mut self, row: &TokenRow, api: &Api) {
+        self.outdated_dates += u64::from(row.has_outdated_date());
         let user = row.user_id();
         match &self.first {
             None => self.first = Some(user.to_owned()),
@@ -144,6 +147,16 @@ impl SeenUsers {
         if row.external_id == api.own_id {
             self.caller = Some(user.to_owned());
         }
+    }
+
+    pub fn outdated_dates_note(&self) -> Option<String> {
+        let count = self.outdated_dates;
+        (count > 0).then(|| {
+            format!(
+                "legacy tokens with an outdated expiresAt: {count}; Rancher ends them at creationTimestamp + ttl, which \
+                 counts for lapsed, too"
+            )
+        })
     }
 
     /// Fails if these are only tokens of the caller although other users may have some. The cluster knows whether the
@@ -179,8 +192,8 @@ impl SeenUsers {
 pub async fn ensure_complete(
     api: &Api,
     people: &People,
-    legacy: &SeenUsers,
-    ext: Option<&SeenUsers>,
+    legacy: &SeenTokens,
+    ext: Option<&SeenTokens>,
 ) -> Result<(), Error> {
     let caller = ext
         .and_then(|ext| ext.caller.as_deref())

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::api::EXT_PREFIX;
 use super::people::{People, Person};
 use super::responses::{Ext, Legacy, Meta, TokenFields};
-use crate::domain::{Cell, Expiry, ListedToken, Status, string_enum};
+use crate::domain::{Cell, Expiry, ListedToken, Status, diff, string_enum};
 use crate::sources::cells;
 use crate::time;
 
@@ -152,8 +152,7 @@ impl TokenRow {
         let principal = self.fields.user_principal.as_ref();
         let issuer = people.address(id, &self.fields.auth_provider, principal);
         let created_at = self.created_at();
-        let reported = instant(self.fields.expires_at.as_ref());
-        let expiry = reported.map_or_else(|| self.computed_expiry(created_at), Expiry::At);
+        let (expiry, is_computed) = self.expiry();
         let refusal_reason = self.refusal_reason(people, person);
         let status = self.status(people, refusal_reason.is_some());
         let role = if self.may_be_system(people) {
@@ -182,29 +181,52 @@ impl TokenRow {
             scope: cells::text(self.fields.cluster_name.as_deref()),
             created_at: created_at.into(),
             expiry: Cell::Value(expiry),
-            is_computed: reported.is_none() && expiry.at().is_some(),
+            is_computed,
             last_used_at: cell(instant(self.fields.last_used_at.as_ref()), reports_use),
             status,
             ..ListedToken::with_id(self.external_id)
         }
     }
 
-    /// The expiry by the TTL. Rancher reports the date only shortly after a token is created.
-    fn computed_expiry(&self, created_at: Option<DateTime<Utc>>) -> Expiry {
-        let Some(ttl) = self.fields.ttl else {
-            return Expiry::Unknown;
-        };
-        if ttl <= 0 {
-            return Expiry::Never;
+    /// The expiry, and whether it is computed. Rancher ends a legacy token by its TTL alone; it fills `expiresAt` once,
+    /// shortly after the creation, and only shows it.
+    fn expiry(&self) -> (Expiry, bool) {
+        let reported = instant(self.fields.expires_at.as_ref()).map(Expiry::At);
+        match (reported, self.computed_expiry()) {
+            (Some(_), Some(computed)) if self.has_outdated_date() => {
+                (computed, computed.at().is_some())
+            }
+            (Some(reported), _) => (reported, false),
+            (None, Some(computed)) => (computed, computed.at().is_some()),
+            (None, None) => (Expiry::Unknown, false),
         }
-        let Some(created_at) = created_at else {
-            return Expiry::Unknown;
-        };
+    }
+
+    /// Whether `expiresAt` is not when Rancher ends the token.
+    pub fn has_outdated_date(&self) -> bool {
+        let reported = instant(self.fields.expires_at.as_ref()).map(Expiry::At);
+        let by_ttl = self.computed_expiry().filter(|_| !self.is_ext());
+        let both = reported.zip(by_ttl);
+        both.is_some_and(|(reported, by_ttl)| !diff::is_same_expiry(reported, by_ttl))
+    }
+
+    fn is_ext(&self) -> bool {
+        self.external_id.starts_with(EXT_PREFIX)
+    }
+
+    /// The expiry by the TTL; `None` if that is unknown.
+    fn computed_expiry(&self) -> Option<Expiry> {
+        let ttl = self.fields.ttl?;
+        if ttl <= 0 {
+            return Some(Expiry::Never);
+        }
+        let created_at = self.created_at()?;
         let life = TimeDelta::try_milliseconds(ttl);
-        match life.and_then(|life| created_at.checked_add_signed(life)) {
+        let at = life.and_then(|life| created_at.checked_add_signed(life));
+        Some(match at {
             Some(at) if at <= time::MAX_INSTANT => Expiry::At(at),
             _ => Expiry::Never,
-        }
+        })
     }
 
     /// A token counts as active only if the states of its user and provider are known.

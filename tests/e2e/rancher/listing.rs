@@ -73,7 +73,12 @@ async fn every_field_of_a_token_is_read() {
 #[case::not_yet_computed(json!({"expiresAt": ""}), "2026-11-28T10:15:02Z", true)]
 #[case::missing(json!({"expiresAt": null}), "2026-11-28T10:15:02Z", true)]
 #[case::year_one(json!({"expiresAt": "0001-01-01T00:00:00Z"}), "2026-11-28T10:15:02Z", true)]
-#[case::stated_though_endless(json!({"ttl": -1}), "2026-11-28T10:15:02Z", false)]
+#[case::endless_with_an_old_date(json!({"ttl": 0, "expiresAt": "2026-10-24T00:00:00Z"}), "never", false)]
+#[case::endless_with_a_later_date(json!({"ttl": -1}), "never", false)]
+#[case::made_longer(json!({"ttl": 31_536_000_000_i64}), "2027-08-30T10:15:02Z", true)]
+#[case::made_shorter(json!({"ttl": 86_400_000}), "2026-08-31T10:15:02Z", true)]
+#[case::rounded(json!({"expiresAt": "2026-11-28T11:15:01+01:00"}), "2026-11-28T10:15:01Z", false)]
+#[case::stated_alone(json!({"ttl": null}), "2026-11-28T10:15:02Z", false)]
 #[case::endless(json!({"ttl": 0, "expiresAt": ""}), "never", false)]
 #[case::endless_since_2_16(json!({"ttl": -1, "expiresAt": ""}), "never", false)]
 #[case::as_good_as_endless(json!({"ttl": i64::MAX, "expiresAt": ""}), "never", false)]
@@ -96,6 +101,23 @@ async fn an_expiry_is_stated_or_computed(
         (token.expiry, token.is_computed),
         (Cell::Value(expected), is_computed)
     );
+}
+
+#[tokio::test]
+async fn dates_that_rancher_does_not_go_by_are_counted() {
+    let rancher = Rancher::new();
+    let check = async || rancher.source().check().await.unwrap().notes;
+    assert_eq!(check().await, [""; 0]);
+    rancher.state().legacy[1]["ttl"] = json!(0);
+    let notes = check().await;
+    assert_eq!(notes.len(), 1);
+    assert_contains!(notes[0], "legacy tokens with an outdated expiresAt: 1;");
+    // The date of an ext token counts.
+    rancher.state().ext.as_mut().unwrap()[0]["spec"]["ttl"] = json!(1000);
+    let token = rancher.token("ext/token-chjc9").await;
+    let expected = Cell::Value(Expiry::At(at("2026-12-30T09:00:00Z")));
+    assert_eq!(token.expiry, expected);
+    assert_eq!(check().await.len(), 1);
 }
 
 #[tokio::test]
