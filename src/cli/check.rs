@@ -28,7 +28,7 @@ use crate::engine;
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::{Relay, SmtpSettings};
 use crate::sources::{self, CheckReport};
-use crate::store::{self, Access, Store};
+use crate::store::{self, Access, Store, Tx};
 
 const NO_ANSWER: &str = "it does not answer";
 const SLOW_FIX: &str =
@@ -197,7 +197,6 @@ async fn check_stored(
 ) -> store::Result<()> {
     let terms = config.directory_terms();
     let mut tx = store.begin_read().await?;
-    let plans = tx.list_held_plans().await?;
     let sources = tx.list_sources().await?;
     let ghosts = super::source::load_ghosts(&mut tx, config).await?;
     let directories = tx.list_directories().await?;
@@ -208,25 +207,8 @@ async fn check_stored(
             deferred.insert(name.to_owned(), format_when(until, now, config.policy.zone));
         }
     };
-    if let Some(version) = tx.load_engine_version().await?
-        && let Some(warning) = engine_warning(&version)
-    {
-        warn("store", warning);
-    }
-    if let Some(drift) = describe_drift(&tx.list_replicas().await?, now) {
-        let fix = "give all of them the same configuration, and restart them";
-        warn("replicas", format!("{drift}; {fix}"));
-    }
-    let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
-    if held > 0 {
-        let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
-        warn("plan", warning);
-    }
-    if let Some(warning) = delivery_warning(&mut tx, config, now).await? {
-        warn("delivery", warning);
-    }
-    for warning in account_warnings(&mut tx, config).await? {
-        warn("config", warning);
+    for (name, text) in general_warnings(&mut tx, config, now).await? {
+        warn(name, text);
     }
     for row in sources {
         let name = format!("source {}", row.name);
@@ -262,6 +244,33 @@ async fn check_stored(
         warn("issuers", warning);
     }
     Ok(())
+}
+
+/// Warnings about the database, replicas, held plans, mails and accounts.
+async fn general_warnings(
+    tx: &mut Tx,
+    config: &Config,
+    now: DateTime<Utc>,
+) -> store::Result<Vec<(&'static str, String)>> {
+    let mut warnings = Vec::new();
+    if let Some(version) = tx.load_engine_version().await? {
+        warnings.extend(engine_warning(&version).map(|warning| ("store", warning)));
+    }
+    if let Some(drift) = describe_drift(&tx.list_replicas().await?, now) {
+        let fix = "give all of them the same configuration, and restart them";
+        warnings.push(("replicas", format!("{drift}; {fix}")));
+    }
+    let plans = tx.list_held_plans().await?;
+    let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
+    if held > 0 {
+        let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
+        warnings.push(("plan", warning));
+    }
+    let delivery = delivery_warning(tx, config, now).await?;
+    warnings.extend(delivery.map(|warning| ("delivery", warning)));
+    let accounts = account_warnings(tx, config).await?.into_iter();
+    warnings.extend(accounts.map(|warning| ("config", warning)));
+    Ok(warnings)
 }
 
 fn check_monitoring(monitoring: &Monitoring) -> Vec<(String, Outcome)> {

@@ -329,6 +329,7 @@ fn steps_of_the_account_replace_those_of_the_source_and_of_all_tokens() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn everything_that_decides_due_at_is_in_the_fingerprint() {
     let first = policy().fingerprint();
