@@ -61,7 +61,7 @@ CREATE TABLE token (
     expires_at    TIMESTAMPTZ CHECK ((expires_at IS NOT NULL) = (expiry = 'at')),
     expiry_origin TEXT CHECK (expiry_origin IN ('source', 'computed', 'policy')),
     -- Our policy set the expiry because the source reports none.
-    expiry_unreported BOOLEAN NOT NULL,
+    expiry_unreported BOOLEAN NOT NULL DEFAULT FALSE,
     -- The number of the current secret; 1 if the source does not count secrets.
     secret_version BIGINT NOT NULL DEFAULT 1,
     -- 'expired' is only a mark; the status now follows from expires_at and the clock.

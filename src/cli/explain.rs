@@ -144,6 +144,13 @@ impl Explanation {
                 "The expiry that your policy sets has passed: {}. Its source sets no expiry, so it still works.",
                 self.format_when(at)
             ),
+            (Expiry::At(at), _) if token.has_outdated_expiry() && status == Status::Active => {
+                format!(
+                    "It is {status}. The expiry that its source reports now cannot be read; warnings go on by the last one: \
+                 {}.",
+                    self.format_when(at)
+                )
+            }
             (Expiry::At(at), Status::Active) if is_ours => format!(
                 "It is active. Its source sets no expiry; your policy sets one: {}. It still works after that.",
                 self.format_when(at)

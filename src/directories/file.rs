@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveTime, Utc};
 
 use super::{Common, Directory, Group, PeopleListing, PeopleQuery, PersonSink, count_member};
-use crate::domain::{Address, IdentityStatus, Person, Reason};
+use crate::domain::{Address, Cell, IdentityStatus, Person, Reason};
 use crate::sources::file::{FileStamp, run_blocking};
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
 use crate::upstream::{CheckReport, Error, Fetched, RefusedRow, RefusedRows};
@@ -94,10 +94,19 @@ fn check(path: &Path, groups: &[String]) -> Result<String, Error> {
         return Err(refusal.into());
     }
     let (format, count) = (head.format, head.people.len());
+    let is_unclear = |person: &&Person| person.status == IdentityStatus::Unknown;
+    let unclear = head.people.iter().filter(is_unclear).count();
+    let unclear = match head.people.iter().find(is_unclear) {
+        Some(first) => format!(
+            "; the status of {unclear} cannot be read, the first: {}",
+            first.evidence
+        ),
+        None => String::new(),
+    };
     Ok(if head.has_more {
-        format!("{format}, the first {count} people are valid")
+        format!("{format}, the first {count} people are valid{unclear}")
     } else {
-        format!("{format}, {count} people")
+        format!("{format}, {count} people{unclear}")
     })
 }
 
@@ -168,9 +177,14 @@ fn parse_person(row: Row<5>, file: &str) -> Result<(Address, Person, Vec<String>
     let [email, status, name, groups, since] = row.values?;
     let email = email.into_address("email")?.into_option();
     let email = email.ok_or("email is missing; write the person's address")?;
-    let status = status.parse("status", parse_status)?.into_option();
-    let status = status.ok_or("status is missing; write active, disabled or deleted")?;
-    let since = since.into_instant("since")?.into_option();
+    // A cell that cannot be read is no reason to lose the other people of the file.
+    let (status, unclear) = match status.parse("status", parse_status).map(Cell::into_option) {
+        Ok(Some(status)) => (status, None),
+        Ok(None) => (IdentityStatus::Unknown, Some("no status".to_owned())),
+        Err(reason) => (IdentityStatus::Unknown, Some(reason)),
+    };
+    let since = since.into_instant("since").ok().and_then(Cell::into_option);
+    let place = format!("in {file}, line {}", row.line);
     let person = Person {
         id: None,
         main: Some(email.clone()),
@@ -178,9 +192,16 @@ fn parse_person(row: Row<5>, file: &str) -> Result<(Address, Person, Vec<String>
         sign_in_name: None,
         name: name.into_text("name")?.into_option(),
         status,
-        reason: (status == IdentityStatus::Disabled).then_some(Reason::Admin),
+        reason: match status {
+            IdentityStatus::Disabled => Some(Reason::Admin),
+            IdentityStatus::Unknown => Some(Reason::FieldMissing),
+            _ => None,
+        },
         since,
-        evidence: status_evidence(status, since, file, row.line),
+        evidence: match unclear {
+            Some(reason) => format!("{reason} ({place})"),
+            None => status_evidence(status, since, &place),
+        },
         is_member: None,
     };
     Ok((email, person, groups.into_list("groups")?))
@@ -196,18 +217,13 @@ fn parse_status(text: &str) -> Result<IdentityStatus, String> {
 }
 
 /// The values of a row and where it is, so that an administrator can look it up.
-fn status_evidence(
-    status: IdentityStatus,
-    since: Option<DateTime<Utc>>,
-    file: &str,
-    line: u64,
-) -> String {
+fn status_evidence(status: IdentityStatus, since: Option<DateTime<Utc>>, place: &str) -> String {
     let since = match since {
         None => String::new(),
         Some(at) if at.time() == NaiveTime::MIN => format!(" since {}", at.format("%Y-%m-%d")),
         Some(at) => format!(" since {}", at.format("%Y-%m-%dT%H:%M:%SZ")),
     };
-    format!("status \"{status}\"{since} in {file}, line {line}")
+    format!("status \"{status}\"{since} {place}")
 }
 
 #[cfg(test)]

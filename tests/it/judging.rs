@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use lapsed::domain::{Expiry, ListedToken, Rules, Schedule, SourceTerms, Status, Token, TokenId};
+use lapsed::domain::{
+    Cell, Expiry, ListedToken, Rules, Schedule, SourceTerms, Status, Token, TokenId,
+};
 use lapsed::engine::{Engine, WatchedSource};
 use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Source, Tokens};
 use lapsed::store::{FindingFilter, Store};
@@ -20,7 +22,11 @@ struct Allows(Option<MaxLife>);
 #[async_trait]
 impl Source for Allows {
     async fn fetch(&self, _: &LastListing) -> Result<Fetched<Listing>, Error> {
-        let token = ListedToken::with_id("1");
+        let far_away = Expiry::At(now() + TimeDelta::days(900));
+        let token = ListedToken {
+            expiry: Cell::Value(far_away),
+            ..ListedToken::with_id("1")
+        };
         Ok(Fetched::New(Listing {
             tokens: Tokens(Box::new(std::iter::once(Ok(token)))),
             count: 1,

@@ -14,4 +14,5 @@ mod migrations;
 mod nocodb;
 mod sql;
 mod store;
+mod unreadable;
 mod world;

@@ -71,23 +71,35 @@ fn the_evidence_has_the_time_of_day_if_the_file_has_it() {
 }
 
 #[rstest]
-#[case("unknown")]
-#[case("out_of_group")]
-#[case("inactive")]
-fn only_active_disabled_and_deleted_are_statuses(#[case] status: &str) {
-    let refused = refusals(&format!("email,status\na@x.org,{status}\n"));
-    let reason = format!("status \"{status}\" is not a status; write active, disabled or deleted");
-    assert_eq!(refused, [(2, reason)]);
+#[case(
+    "unknown",
+    "status \"unknown\" is not a status; write active, disabled or deleted"
+)]
+#[case(
+    "inactive",
+    "status \"inactive\" is not a status; write active, disabled or deleted"
+)]
+#[case("", "no status")]
+fn a_person_whose_status_cannot_be_read_is_unknown(#[case] status: &str, #[case] reason: &str) {
+    let content = format!("email,status,since\nada@x.org,active,\na@x.org,{status},soon\n");
+    let people = read_file("people.csv", &content).unwrap();
+    assert_eq!(people.refusals.count, 0);
+    let [odd, ada] = &people.people[..] else {
+        panic!("{people:?}");
+    };
+    assert_eq!(ada.status, IdentityStatus::Active);
+    assert_eq!((odd.status, odd.since), (IdentityStatus::Unknown, None));
+    assert_eq!(odd.reason, Some(Reason::FieldMissing));
+    assert_eq!(odd.evidence, format!("{reason} (in people.csv, line 3)"));
 }
 
 #[test]
-fn a_person_without_address_or_status_is_refused() {
-    let refused = refusals("email,status\n,active\na@x.org,\nada,active\n");
+fn a_person_without_an_address_is_refused() {
+    let refused = refusals("email,status\n,active\nada,active\n");
     let expected = [
         (2, "email is missing; write the person's address"),
-        (3, "status is missing; write active, disabled or deleted"),
         (
-            4,
+            3,
             "email \"ada\" is not a mail address; write it as name@example.org",
         ),
     ];
@@ -178,8 +190,22 @@ async fn list_people(
 async fn check_names_the_row_that_would_stop_a_sync() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("people.csv");
-    fs::write(&path, "email,status\na@x.org,maybe\n").unwrap();
+    fs::write(&path, "email,status\nada,active\n").unwrap();
     let error = directory(&path).check().await.unwrap_err();
-    let place = format!("{}:2: status \"maybe\" ", path.display());
+    let place = format!("{}:2: email \"ada\" ", path.display());
     assert!(error.to_string().starts_with(&place), "{error}");
+}
+
+#[tokio::test]
+async fn check_counts_the_people_whose_status_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.csv");
+    fs::write(&path, "email,status\na@x.org,maybe\nb@x.org,active\n").unwrap();
+    let summary = directory(&path).check().await.unwrap().summary;
+    assert!(
+        summary.starts_with(
+            "CSV, 2 people; the status of 1 cannot be read, the first: status \"maybe\""
+        ),
+        "{summary}"
+    );
 }

@@ -32,6 +32,8 @@ async fn a_token_is_loaded_as_written(#[values(Sqlite, Postgres)] db: Db) {
         last_used_at: Some(at("2026-11-21T08:59:59.000001Z")),
         reports_use: true,
         planned_step: Some(Step::ZERO),
+        is_expiry_unreported: true,
+        unreadable: [("status".to_owned(), "\"?\" is not a status".to_owned())].into(),
         ..token("full")
     };
     let bare = Token {
@@ -97,6 +99,8 @@ async fn an_update_writes_all_columns_and_clears_missing_values(
             life_from: Some(now()),
             planned_step: Some(step("7d")),
             due_at: None,
+            is_expiry_unreported: status == Status::Active,
+            unreadable: [("expires_at".to_owned(), "is not a date".to_owned())].into(),
             ..before.clone()
         };
         write!(store, tx => tx.update_token(&after));
@@ -413,6 +417,7 @@ async fn sources_are_saved_and_listed_by_name(#[values(Sqlite, Postgres)] db: Db
         },
         max_life: Some(86_400),
         max_life_evidence: Some("max-ttl is 1d".into()),
+        readable_columns: Some("[\"name\"]".into()),
         ..SourceRow::default()
     };
     write!(store, tx => tx.save_source(&row));
