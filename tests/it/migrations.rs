@@ -228,6 +228,7 @@ async fn both_schemas_have_the_same_tables_columns_and_indexes() {
         let is_instant = name.trim_end_matches('?').ends_with("_at")
             || [
                 "dead_since",
+                "unlisted_since",
                 ".since",
                 ".until",
                 ".at",

@@ -95,9 +95,11 @@ async fn store_with_ada(db: Db) -> (Store, Fresh) {
                 .iter()
                 .any(|name| column.starts_with(name));
             if !is_address {
-                let sql = format!(
-                    "UPDATE {table} SET {column} = COALESCE({column}, '') || ' <ADA@example.org>'"
-                );
+                let with_ada = match *column {
+                    "unreadable" => r#"'{"role": "ADA@example.org is no role"}'"#.to_owned(),
+                    _ => format!("COALESCE({column}, '') || ' <ADA@example.org>'"),
+                };
+                let sql = format!("UPDATE {table} SET {column} = {with_ada}");
                 fresh.execute(&sql).await.unwrap();
             }
         }
