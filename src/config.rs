@@ -9,6 +9,7 @@ mod fingerprint;
 mod layers;
 mod mail;
 mod reach;
+mod reading;
 mod secret;
 mod sections;
 mod sources;

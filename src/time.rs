@@ -1,66 +1,185 @@
 //! Parses instants, and keeps them to the years that both databases store.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, ParseResult, TimeDelta, Utc};
+mod forms;
+
+use chrono::format::{Parsed, StrftimeItems};
+use chrono::{DateTime, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+
+pub use self::forms::NoInstant;
+use self::forms::{Stamp, Zone};
 
 /// The last instant in the store: years have four digits, so that text sorts, and seconds six decimals.
 pub const MAX_INSTANT: DateTime<Utc> =
     DateTime::from_timestamp(253_402_300_799, 999_999_000).expect("the end of the year 9999");
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoInstant {
-    Format,
-    /// It would be an instant with a time zone.
-    WithoutZone,
-    /// It is not between 1970 and 9999.
-    OutOfRange,
+/// The first second of the year 2000. Smaller numbers are no dates but counts, ids or days of a spreadsheet.
+const MIN_EPOCH: i64 = 946_684_800;
+
+/// How the dates of a source are read where a text alone has several readings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DateRules {
+    /// Of dates without a time zone. Without it, a time without a zone is refused, and a plain date is one in UTC.
+    pub timezone: Option<Tz>,
+    /// A plain date means its last second, not its first.
+    pub is_day_end: bool,
+    /// Tried first, in the notation of `strftime`.
+    pub format: Option<String>,
 }
 
-/// An instant as people write it: by RFC 3339, or a date (00:00 UTC of that day). The offset may be short, as
-/// PostgreSQL writes it (`+00`).
+/// A date as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub at: DateTime<Utc>,
+    /// The text was this plain date.
+    pub day: Option<NaiveDate>,
+    /// The text was a number of these since 1970.
+    pub unit: Option<&'static str>,
+}
+
+impl DateRules {
+    /// For systems that document that dates without a zone are in UTC.
+    pub fn utc() -> Self {
+        Self {
+            timezone: Some(Tz::UTC),
+            ..Self::default()
+        }
+    }
+
+    /// Reads every form that has one meaning only.
+    ///
+    /// # Errors
+    /// If it is something else, has two readings, or cannot be stored.
+    pub fn parse(&self, text: &str) -> Result<Moment, NoInstant> {
+        // Since 2023, Unicode's data has a narrow no-break space before AM and PM.
+        let text = text.replace(['\u{a0}', '\u{202f}'], " ");
+        let text = text.trim();
+        if let Some(stamp) = self
+            .format
+            .as_deref()
+            .and_then(|format| parse_as(format, text))
+        {
+            return self.resolve(stamp);
+        }
+        match parse_epoch(text) {
+            Some(moment) => moment,
+            None => self.resolve(forms::parse(text)?),
+        }
+    }
+
+    fn resolve(&self, stamp: Stamp) -> Result<Moment, NoInstant> {
+        let zone = stamp.zone.or(self.timezone.map(Zone::Named));
+        let (time, day) = match stamp.time {
+            Some(time) => (time, None),
+            None if self.is_day_end => (TimeDelta::seconds(86_399), Some(stamp.date)),
+            None => (TimeDelta::zero(), Some(stamp.date)),
+        };
+        let zone = match zone {
+            Some(zone) => zone,
+            None if day.is_some() => Zone::Offset(TimeDelta::zero()),
+            None => return Err(NoInstant::WithoutZone),
+        };
+        let local = stamp.date.and_time(NaiveTime::MIN) + time;
+        let at = match zone {
+            Zone::Offset(offset) => (local - offset).and_utc(),
+            // The earlier one of an hour that occurs twice; an hour that is skipped counts by the offset before it.
+            Zone::Named(zone) => match zone.from_local_datetime(&local).earliest() {
+                Some(at) => at.to_utc(),
+                None => {
+                    let before = zone.offset_from_utc_datetime(&(local - TimeDelta::days(1)));
+                    (local - before.fix()).and_utc()
+                }
+            },
+        };
+        let unit = None;
+        to_storable(at).map(|at| Moment { at, day, unit })
+    }
+}
+
+/// An instant as people write it, see [`DateRules::parse`]; a plain date means 00:00 UTC of that day.
 ///
 /// # Errors
-/// When it is something else, or cannot be stored.
+/// If it is something else, has two readings, or cannot be stored.
 pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, NoInstant> {
-    let at = match parse_date(text) {
-        Some(date) => date.and_time(NaiveTime::MIN).and_utc(),
-        None => DateTime::parse_from_rfc3339(text)
-            .or_else(|_| parse_short_offset(text))
-            .map_err(|_| match add_utc(text) {
-                Some(_) => NoInstant::WithoutZone,
-                None => NoInstant::Format,
-            })?
-            .to_utc(),
-    };
-    to_storable(at).ok_or(NoInstant::OutOfRange)
+    Ok(DateRules::default().parse(text)?.at)
 }
 
-/// An instant as systems write it: RFC 3339 with any fraction and offset, the same with a space for the `T` or
-/// without a zone (then UTC), and the format of Go's `time.String`
-/// (`2026-11-20 08:01:44.123 +0000 UTC m=+0.1`, <https://pkg.go.dev/time#Time.String>). Go's zero time (in
-/// the year 1) and the first second of 1970 are not instants.
+/// An instant of a system that documents UTC for dates without a zone. The zero times of programs, in the year 1 and in
+/// the first second of 1970, are not instants.
 pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
-    let text = text.trim();
-    let without_zone = |format| NaiveDateTime::parse_from_str(text, format).map(|at| at.and_utc());
-    let at = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| parse_short_offset(text))
-        .or_else(|_| parse_go_time(text))
-        .map(|at| at.to_utc())
-        .or_else(|_| without_zone("%Y-%m-%d %H:%M:%S%.f"))
-        .or_else(|_| without_zone("%Y-%m-%dT%H:%M:%S%.f"))
-        .ok()?;
-    to_storable(at).filter(|at| at.timestamp() > 0)
+    let at = DateRules::utc().parse(text).ok()?.at;
+    Some(at).filter(|at| at.timestamp() > 0)
 }
 
 /// Zero and negative values are not instants.
 pub fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
-    to_storable(DateTime::from_timestamp_millis(millis)?).filter(|at| at.timestamp() > 0)
+    let at = to_storable(DateTime::from_timestamp_millis(millis)?).ok()?;
+    Some(at).filter(|at| at.timestamp() > 0)
 }
 
-/// The text with a `T` and the zone UTC, if that makes it an instant by RFC 3339.
-pub fn add_utc(text: &str) -> Option<String> {
-    let zoned = format!("{}Z", text.replacen(' ', "T", 1));
-    DateTime::parse_from_rfc3339(&zoned).ok()?;
-    Some(zoned)
+/// Whether dates can be read by this format: it must say year, month and day.
+pub fn is_date_format(format: &str) -> bool {
+    let Some(day) = NaiveDate::from_ymd_opt(2026, 12, 31) else {
+        return false;
+    };
+    let is_valid = StrftimeItems::new(format).parse().is_ok();
+    let sample = day.and_time(NaiveTime::MIN).and_utc();
+    is_valid
+        && parse_as(format, &sample.format(format).to_string())
+            .is_some_and(|stamp| stamp.date == day)
+}
+
+fn parse_as(format: &str, text: &str) -> Option<Stamp> {
+    let mut parsed = Parsed::new();
+    chrono::format::parse(&mut parsed, text, StrftimeItems::new(format)).ok()?;
+    let zone = parsed
+        .offset()
+        .map(|east| Zone::Offset(TimeDelta::seconds(east.into())));
+    let time = parsed.to_naive_time().ok();
+    Some(Stamp {
+        date: parsed.to_naive_date().ok()?,
+        time: time.map(|time| time - NaiveTime::MIN),
+        zone,
+    })
+}
+
+/// A number of seconds, milliseconds, microseconds or nanoseconds since 1970: the ranges of the years 2000 to 9999 do
+/// not overlap. `None` if the text is not a number, or is a date in digits alone such as 20261206.
+fn parse_epoch(text: &str) -> Option<Result<Moment, NoInstant>> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = whole.strip_prefix('-').unwrap_or(whole);
+    let is_number = [digits, fraction]
+        .iter()
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_number {
+        return None;
+    }
+    let is_year = |year: &str| ("1970".."2200").contains(&year);
+    if matches!(digits.len(), 8 | 12 | 14) && is_year(&digits[..4]) && forms::parse(text).is_ok() {
+        return None;
+    }
+    let Ok(number) = whole.parse::<i64>() else {
+        return Some(Err(NoInstant::Format));
+    };
+    if number <= 0 {
+        return Some(Err(NoInstant::TooEarly));
+    }
+    let units = [
+        ("seconds", 1),
+        ("milliseconds", 1_000),
+        ("microseconds", 1_000_000),
+        ("nanoseconds", 1_000_000_000),
+    ];
+    let moment = units.into_iter().find_map(|(unit, in_second)| {
+        let (seconds, rest) = (number / in_second, number % in_second);
+        // A day more, for the end of the year 9999 west of Greenwich.
+        let is_plausible = (MIN_EPOCH..=MAX_INSTANT.timestamp() + 86_400).contains(&seconds);
+        let nanos = u32::try_from(rest * (1_000_000_000 / in_second)).ok()?;
+        let at = is_plausible.then(|| DateTime::from_timestamp(seconds, nanos))??;
+        let (day, unit) = (None, Some(unit));
+        Some(to_storable(at).map(|at| Moment { at, day, unit }))
+    });
+    Some(moment.unwrap_or(Err(NoInstant::Format)))
 }
 
 /// The instant that is `by` later, or earlier where `by` is negative. A sum that the store cannot hold becomes its first
@@ -77,98 +196,14 @@ pub fn shift(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
 }
 
 /// Truncates to microseconds, which is what both databases store. A leap second becomes the next second.
-fn to_storable(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_micros(at.timestamp_micros())
-        .filter(|at| (DateTime::UNIX_EPOCH..=MAX_INSTANT).contains(at))
-}
-
-fn parse_date(text: &str) -> Option<NaiveDate> {
-    // chrono also accepts 2026-1-2 and +2026-01-02.
-    let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    plain.then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
-}
-
-/// `2026-11-20 08:01:44+00` or `…+0000`.
-fn parse_short_offset(text: &str) -> ParseResult<DateTime<chrono::FixedOffset>> {
-    DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z")
-}
-
-/// Reads date, time and offset, and ignores the zone's name and the monotonic clock after them.
-fn parse_go_time(text: &str) -> ParseResult<DateTime<chrono::FixedOffset>> {
-    let third_space = text.match_indices(' ').nth(2);
-    let stamp = &text[..third_space.map_or(text.len(), |(at, _)| at)];
-    DateTime::parse_from_str(stamp, "%Y-%m-%d %H:%M:%S%.f %z")
+fn to_storable(at: DateTime<Utc>) -> Result<DateTime<Utc>, NoInstant> {
+    let at = DateTime::from_timestamp_micros(at.timestamp_micros()).ok_or(NoInstant::TooLate)?;
+    match at {
+        _ if at < DateTime::UNIX_EPOCH => Err(NoInstant::TooEarly),
+        _ if at > MAX_INSTANT => Err(NoInstant::TooLate),
+        at => Ok(at),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("2026-11-20T08:01:44Z")]
-    #[case("2026-11-20T08:01:44.000000Z")]
-    #[case("2026-11-20T10:01:44+02:00")]
-    #[case("2026-11-20 08:01:44+00:00")]
-    #[case("2026-11-20 08:01:44")]
-    #[case("2026-11-20T08:01:44")]
-    #[case("2026-11-20 08:01:44 +0000 UTC")]
-    #[case("2026-11-20 13:31:44 +0530 IST m=+0.000012")]
-    #[case("2026-11-20 08:01:44.0000001 +0000 +0000")]
-    fn instants_are_read_in_every_format_of_the_systems(#[case] text: &str) {
-        let at = parse_system_instant(text).unwrap_or_else(|| panic!("{text} was not read"));
-        assert_eq!(at.to_rfc3339(), "2026-11-20T08:01:44+00:00");
-    }
-
-    #[rstest]
-    #[case("2026-11-20 08:01:44+00")]
-    #[case("2026-11-20 08:01:44.000001+00")]
-    #[case("2026-11-20 10:01:44+0200")]
-    #[case("2026-11-20 08:01:44+00:00")]
-    fn people_may_write_instants_as_postgresql_does(#[case] text: &str) {
-        let at = parse_instant(text).unwrap();
-        assert_eq!(at.timestamp(), 1_795_161_704);
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("0001-01-01T00:00:00Z")]
-    #[case("0001-01-01 00:00:00 +0000 UTC")]
-    #[case("soon")]
-    #[case("99999-01-01T00:00:00Z")]
-    fn anything_else_is_no_instant(#[case] text: &str) {
-        assert_eq!(parse_system_instant(text), None);
-    }
-
-    #[test]
-    fn milliseconds_count_from_1970_and_zero_is_no_instant() {
-        assert_eq!(
-            from_millis(1_763_625_704_000).unwrap().to_rfc3339(),
-            "2025-11-20T08:01:44+00:00"
-        );
-        assert_eq!(from_millis(0), None);
-        assert_eq!(from_millis(i64::MAX), None);
-    }
-
-    #[test]
-    fn a_sum_stays_within_what_the_store_holds() {
-        let day = TimeDelta::days(1);
-        let at = DateTime::from_timestamp(1_763_625_704, 0).unwrap();
-        assert_eq!(shift(shift(at, day), -day), at);
-        assert_eq!(shift(MAX_INSTANT, day), MAX_INSTANT);
-        assert_eq!(shift(at, TimeDelta::MAX), MAX_INSTANT);
-        assert_eq!(shift(DateTime::UNIX_EPOCH, -day), DateTime::UNIX_EPOCH);
-        assert_eq!(shift(at, TimeDelta::MIN), DateTime::UNIX_EPOCH);
-    }
-
-    #[test]
-    fn the_last_instant_is_the_end_of_the_year_9999() {
-        let last = "9999-12-31T23:59:59.999999Z";
-        assert_eq!(parse_instant(last), Ok(MAX_INSTANT));
-        assert_eq!(parse_system_instant(last), Some(MAX_INSTANT));
-        let beyond = "9999-12-31T23:59:59-01:00";
-        assert_eq!(parse_instant(beyond), Err(NoInstant::OutOfRange));
-        assert_eq!(parse_system_instant(beyond), None);
-    }
-}
+mod tests;

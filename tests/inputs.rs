@@ -10,7 +10,7 @@ use std::time::Duration;
 use lapsed::clock::Clock;
 use lapsed::directories::{Common, Directory, PeopleQuery, file};
 use lapsed::domain::Person;
-use lapsed::sources::file::{Input, ReadCallbacks, read_files};
+use lapsed::sources::file::{Input, ReadCallbacks, ReadOptions, read_files};
 use lapsed::sources::{Error, Fetched, ProxyRules, RefusedRows};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -304,7 +304,8 @@ fn check_tokens(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
         on_refused: Some(&mut refused),
         ..ReadCallbacks::default()
     };
-    let listing = match read_files(&[Input::Path(path.to_owned())], &mut callbacks) {
+    let input = Input::Path(path.to_owned());
+    let listing = match read_files(&[input], &ReadOptions::default(), &mut callbacks) {
         Ok(listing) => listing,
         Err(error) => return check_error(&error, path, lines).map(|()| false),
     };

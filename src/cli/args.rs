@@ -18,7 +18,7 @@ use super::complete;
 
 pub use commands::{
     Backup, Check, Command, Completions, ConfigCommand, ConfigTemplates, Demo, Explain, Import,
-    Man, MoveStore, Preview, Release, SendTest, Sweep,
+    Man, MoveStore, Preview, Reading, Release, SendTest, Sweep,
 };
 pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, NoticeRetry};
 pub use nouns::{

@@ -11,15 +11,18 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::NamedTempFile;
 
 use super::Context;
-use super::args::{Import, Input};
+use super::args::{Import, Input, Reading};
 use super::exit::{Exit, Failure, Result};
 use super::setup::{self, Mode};
 use crate::domain::Name;
 use crate::engine::{self, ImportCounts, ImportMode};
 use crate::files::create_private;
-use crate::sources::file::{self as token_file, ReadCallbacks, Span};
+use crate::sources::cells::CellRules;
+use crate::sources::file::{self as token_file, ReadCallbacks, ReadOptions, Span, UnreadableCell};
+use crate::sources::rows::options::{Extra, parse_items};
 use crate::sources::{Listing, RefusedRow};
 use crate::text;
+use crate::time::DateRules;
 
 pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     let config = setup::load_store_config(context)?;
@@ -35,10 +38,17 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
         );
     }
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
+    let options = read_options(&args.reading)?;
     // Read the file first: a bad file must not leave a new store behind.
-    let listing = tokio::task::spawn_blocking(move || read_file(&file, rejects))
+    let listing = tokio::task::spawn_blocking(move || read_file(&file, &options, rejects))
         .await
         .map_err(anyhow::Error::from)??;
+    let unreadable: u64 = listing
+        .columns
+        .0
+        .values()
+        .map(|count| count.unreadable)
+        .sum();
     let mode = if args.dry_run {
         ImportMode::DryRun
     } else {
@@ -75,7 +85,7 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
         }
     }
     anstream::println!("{}", summary(counts, mode));
-    Ok(if counts.refused > 0 {
+    Ok(if counts.refused > 0 || unreadable > 0 {
         Exit::Failed
     } else {
         Exit::Ok
@@ -90,20 +100,58 @@ fn check_source_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+fn read_options(args: &Reading) -> Result<ReadOptions> {
+    let fail = |message: String| Failure::usage(anyhow::anyhow!(message));
+    let mut options = ReadOptions {
+        extra: args.extra.as_deref().map(|extra| match extra {
+            "ignore" => Extra::Ignore,
+            _ => Extra::Error,
+        }),
+        encoding: args.encoding,
+        cells: CellRules {
+            dates: DateRules {
+                timezone: args.timezone,
+                is_day_end: args.dates.as_deref() == Some("end"),
+                format: args.date_format.clone(),
+            },
+            never: args.never.clone(),
+            flags: None,
+        },
+        ..ReadOptions::default()
+    };
+    if let Some(items) = &args.items {
+        options.items = parse_items(items).map_err(|why| fail(format!("--items: {why}")))?;
+    }
+    for (column, name) in &args.map {
+        token_file::map_column(&mut options, column, name)
+            .map_err(|why| fail(format!("--map: {why}")))?;
+    }
+    Ok(options)
+}
+
 /// Reads the whole file and shows a progress bar. Copies refused rows to a new file, whose errors matter as much as
 /// those of the input.
-fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
+fn read_file(
+    file: &Input,
+    options: &ReadOptions,
+    rejects: Option<PathBuf>,
+) -> anyhow::Result<Listing> {
     let Some(path) = rejects else {
-        return read_with(&to_input(file), |_, _| {});
+        return read_with(&to_input(file), options, |_, _| {});
     };
     let target = create_rejects(&path)?;
-    read_and_copy(file, &path, target).inspect_err(|_| {
+    read_and_copy(file, options, &path, target).inspect_err(|_| {
         // It would stand in the way of the next attempt.
         let _ = std::fs::remove_file(&path);
     })
 }
 
-fn read_and_copy(file: &Input, path: &Path, target: File) -> anyhow::Result<Listing> {
+fn read_and_copy(
+    file: &Input,
+    options: &ReadOptions,
+    path: &Path,
+    target: File,
+) -> anyhow::Result<Listing> {
     // Standard input can be read only once.
     let copy = match file {
         Input::Stdin => Some(copy_stdin().context("cannot keep a copy of standard input")?),
@@ -114,11 +162,11 @@ fn read_and_copy(file: &Input, path: &Path, target: File) -> anyhow::Result<List
         None => to_input(file),
     };
     let mut spans = Vec::new();
-    let listing = read_with(&input, |row, span| {
+    let listing = read_with(&input, options, |row, span| {
         print_refusal(row);
         spans.push(span);
     })?;
-    token_file::copy_rows(&input, &mut spans, &mut BufWriter::new(target))
+    token_file::copy_rows(&input, options, &mut spans, &mut BufWriter::new(target))
         .with_context(|| format!("cannot write the refused rows to {}", path.display()))?;
     Ok(listing)
 }
@@ -138,6 +186,7 @@ fn copy_stdin() -> io::Result<NamedTempFile> {
 
 fn read_with(
     input: &token_file::Input,
+    options: &ReadOptions,
     mut on_refused: impl FnMut(&RefusedRow, Span),
 ) -> anyhow::Result<Listing> {
     let size = match input {
@@ -154,12 +203,27 @@ fn read_with(
         bar.show_rows(at.rows);
     };
     let mut refused = |row: &RefusedRow, span| bar.0.suspend(|| on_refused(row, span));
+    let print = |line: String| bar.0.suspend(|| anstream::eprintln!("{line}"));
+    let mut unreadable = |cell: UnreadableCell| {
+        print(format!(
+            "unreadable: {}",
+            text::clean_lines(&cell.to_string())
+        ));
+    };
+    let mut unended = |line| {
+        print(format!(
+            "warning: {input}:{line}: the last line has no end; is the file whole?"
+        ));
+    };
     let mut callbacks = ReadCallbacks {
         on_progress: Some(&mut progress),
         on_refused: Some(&mut refused),
+        on_unreadable: Some(&mut unreadable),
+        on_unended: Some(&mut unended),
     };
     Ok(token_file::read_files(
         std::slice::from_ref(input),
+        options,
         &mut callbacks,
     )?)
 }
@@ -265,7 +329,11 @@ mod tests {
         let link = folder.path().join("link.csv");
         symlink(&input, &link).unwrap();
         for existing in [&input, &link] {
-            let read = read_file(&Input::File(input.clone()), Some(existing.clone()));
+            let read = read_file(
+                &Input::File(input.clone()),
+                &ReadOptions::default(),
+                Some(existing.clone()),
+            );
             assert!(
                 read.err()
                     .unwrap()
@@ -275,7 +343,12 @@ mod tests {
             assert_eq!(fs::read_to_string(&input).unwrap(), content);
         }
         let new = folder.path().join("refused.csv");
-        read_file(&Input::File(input), Some(new.clone())).unwrap();
+        read_file(
+            &Input::File(input),
+            &ReadOptions::default(),
+            Some(new.clone()),
+        )
+        .unwrap();
         assert_eq!(
             fs::read_to_string(&new).unwrap(),
             "\u{feff}external_id,name\r\n,\"no, id\"\r\na,again"
@@ -299,7 +372,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (input, new) = (folder.path().join("tokens"), folder.path().join("new"));
         fs::write(&input, content).unwrap();
-        read_file(&Input::File(input), Some(new.clone())).unwrap();
+        read_file(
+            &Input::File(input),
+            &ReadOptions::default(),
+            Some(new.clone()),
+        )
+        .unwrap();
         assert_eq!(fs::read_to_string(&new).unwrap(), copied);
     }
 

@@ -371,7 +371,7 @@ fn deduplicate(addresses: Option<Vec<Address>>) -> Vec<Address> {
     addresses
 }
 
-fn zone(field: &Field) -> Parsed<Tz> {
+pub(super) fn zone(field: &Field) -> Parsed<Tz> {
     let text = field.text()?;
     text.parse().map_err(|_| {
         let near = match nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name())) {

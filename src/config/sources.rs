@@ -10,6 +10,7 @@ use url::Url;
 use super::database;
 use super::field::{Field, MAX_DURATION, Parsed};
 use super::reach::Reach;
+use super::reading::{cell_rules, read_options};
 use super::sections;
 use super::table::Table;
 use crate::domain::{LOCAL_SOURCE, Name, SourceTerms, Step};
@@ -36,8 +37,12 @@ pub(super) type ParseKind<T> = fn(&mut Table, &mut Reach) -> Option<T>;
 
 const SOURCE_KINDS: &[(&str, ParseKind<Kind>)] = &[
     ("file", |table, _| {
-        let path = table.required("path", "tokens.csv", Field::path)?;
-        Some(Kind::File(file::Config { path }))
+        let path = table.required("path", "tokens.csv", Field::path);
+        let options = read_options(table);
+        Some(Kind::File(file::Config {
+            path: path?,
+            options,
+        }))
     }),
     ("rancher", rancher),
     ("devtron", devtron),
@@ -53,12 +58,14 @@ fn sql(table: &mut Table) -> Option<Kind> {
     let people_query = table.text("people_query");
     let mark_expired = table.text("mark_expired");
     let revoke = table.text("revoke");
+    let rules = cell_rules(table);
     Some(Kind::Sql(sql::Config {
         url: url?,
         query: query?,
         people_query,
         mark_expired,
         revoke,
+        rules,
     }))
 }
 
@@ -193,8 +200,15 @@ impl SourceConfig {
                 ..SourceTerms::default()
             };
             let steps = sections::steps(&mut table);
+            // The dates of the other kinds have a zone.
+            let timezone = table.optional("timezone", sections::zone);
             let mut reach = Reach::default();
-            let kind = kind(&mut table, &mut reach, SOURCE_KINDS)?;
+            let mut kind = kind(&mut table, &mut reach, SOURCE_KINDS)?;
+            match &mut kind {
+                Kind::File(file) => file.options.cells.dates.timezone = timezone,
+                Kind::Sql(sql) => sql.rules.dates.timezone = timezone,
+                _ => {}
+            }
             Some(Self {
                 terms: SourceTerms {
                     name: name?,

@@ -7,6 +7,7 @@ mod messages;
 mod mutations;
 mod overlay;
 mod reach;
+mod reading;
 mod values;
 
 use super::*;

@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveTime, Utc};
 use super::{Common, Directory, Group, PeopleListing, PeopleQuery, PersonSink, count_member};
 use crate::domain::{Address, Cell, IdentityStatus, Person, Reason};
 use crate::sources::file::{FileStamp, run_blocking};
+use crate::sources::rows::options::ReadOptions;
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
 use crate::upstream::{CheckReport, Error, Fetched, RefusedRow, RefusedRows};
 
@@ -133,7 +134,11 @@ struct PeopleFile {
 /// # Errors
 /// When the file cannot be read to its end, or is not a people file. Bad rows are refusals.
 fn read_people(path: &Path, allowed: &[String], limit: usize) -> Result<PeopleFile, Error> {
-    let mut rows = Rows::open(&Input::Path(path.to_owned()), &COLUMNS)?;
+    let mut rows = Rows::open(
+        &Input::Path(path.to_owned()),
+        &COLUMNS,
+        &ReadOptions::default(),
+    )?;
     let file = path
         .file_name()
         .unwrap_or(path.as_os_str())

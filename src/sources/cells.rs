@@ -3,12 +3,14 @@
 //! Messages quote a value only if a date, a status or an address is expected, and then only its beginning: a
 //! secret in the wrong column must not get into a log.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::{Address, Cell, Expiry};
+use crate::domain::{Address, Cell, Expiry, Status, Unreadable, column};
 use crate::text::{clean, cut, is_control};
-use crate::time::{self, NoInstant};
+use crate::time::{self, DateRules, Moment, NoInstant};
 
 const MAX_CELL_LENGTH: usize = 64 * 1024;
 
@@ -16,6 +18,9 @@ const MAX_CELL_LENGTH: usize = 64 * 1024;
 const MAX_FULL_QUOTE: usize = 32;
 
 const PARTIAL_QUOTE_LENGTH: usize = 24;
+
+const TOO_EARLY: &str =
+    "is before 2000; most likely it means never: write never, or name the text in never = [\"…\"]";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -25,37 +30,54 @@ pub(crate) enum Value {
     /// A text that is trimmed, not blank, and without control characters.
     Text(String),
     List(Vec<String>),
-    /// The name of a JSON type that is always wrong.
-    Other(&'static str),
+    /// A JSON value of another type, as a text, and the name of the type.
+    Other(String, &'static str),
+    /// Why it cannot be read.
+    Unreadable(String),
 }
 
 impl Value {
     /// Trims the text, and replaces control characters and line separators by spaces. Marks of the direction
     /// remain, because an id must match at its source; outputs replace them.
-    pub fn text(column: &str, text: &str) -> Result<Self, String> {
+    pub fn text(text: &str) -> Self {
         if text.len() > MAX_CELL_LENGTH {
-            return Err(format!("{column} is longer than 64 KiB; cut it"));
+            return Self::Unreadable("is longer than 64 KiB; cut it".to_owned());
         }
         let text = if text.contains(is_control) {
             text.replace(is_control, " ").trim().to_owned()
         } else {
             text.trim().to_owned()
         };
-        Ok(if text.is_empty() {
+        // Databases export null as \N.
+        if text.is_empty() || text == "\\N" {
             Self::Empty
         } else {
             Self::Text(text)
+        }
+    }
+
+    fn to_text(self) -> Result<Cell<String>, String> {
+        match self {
+            Self::Absent => Ok(Cell::Absent),
+            Self::Empty => Ok(Cell::Empty),
+            Self::Text(text) | Self::Other(text, _) => Ok(Cell::Value(text)),
+            Self::List(list) => Ok(Some(list.join(", ")).filter(|text| !text.is_empty()).into()),
+            Self::Unreadable(why) => Err(why),
+        }
+    }
+
+    fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Cell<T>, String> {
+        Ok(match self.to_text()? {
+            Cell::Absent => Cell::Absent,
+            Cell::Empty => Cell::Empty,
+            Cell::Value(text) => {
+                Cell::Value(parse(&text).map_err(|why| format!("{} {why}", quote(&text)))?)
+            }
         })
     }
 
     pub fn into_text(self, column: &str) -> Result<Cell<String>, String> {
-        match self {
-            Self::Absent => Ok(Cell::Absent),
-            Self::Empty => Ok(Cell::Empty),
-            Self::Text(text) => Ok(Cell::Value(text)),
-            Self::List(_) => Err(format!("{column} must be a text, not a list")),
-            Self::Other(what) => Err(format!("{column} must be a text, not {what}")),
-        }
+        self.to_text().map_err(|why| format!("{column} {why}"))
     }
 
     pub fn parse<T>(
@@ -63,37 +85,17 @@ impl Value {
         column: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Cell<T>, String> {
-        Ok(match self.into_text(column)? {
-            Cell::Absent => Cell::Absent,
-            Cell::Empty => Cell::Empty,
-            Cell::Value(text) => {
-                Cell::Value(parse(&text).map_err(|why| format!("{column} {} {why}", quote(&text)))?)
-            }
-        })
+        self.read(parse).map_err(|why| format!("{column} {why}"))
     }
 
     pub fn into_address(self, column: &str) -> Result<Cell<Address>, String> {
-        self.parse(column, |text| {
-            Address::parse_cell(text).map_err(|invalid| invalid.reason.to_owned())
-        })
+        self.parse(column, parse_address)
     }
 
     /// A date means its first instant in UTC.
     pub fn into_instant(self, column: &str) -> Result<Cell<DateTime<Utc>>, String> {
-        self.parse(column, |text| parse_instant(text, "or leave it empty"))
-    }
-
-    /// An expiry is an instant, `never`, or empty if it is unknown.
-    pub fn into_expiry(self, column: &str) -> Result<Cell<Expiry>, String> {
-        let expiry = self.parse(column, |text| {
-            if text.eq_ignore_ascii_case("never") {
-                return Ok(Expiry::Never);
-            }
-            parse_instant(text, "never, or leave it empty if it is unknown").map(Expiry::At)
-        })?;
-        Ok(match expiry {
-            Cell::Empty => Cell::Value(Expiry::Unknown),
-            Cell::Absent | Cell::Value(_) => expiry,
+        self.parse(column, |text| {
+            time::parse_instant(text).map_err(|error| explain_date(error, "or leave it empty"))
         })
     }
 
@@ -117,19 +119,231 @@ impl Value {
     }
 }
 
+/// How the cells of a source are read where a text alone does not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CellRules {
+    pub dates: DateRules,
+    /// Expiries that mean never; one is empty if an empty cell does.
+    pub never: Vec<String>,
+    /// What `true` and `false` say of the status; active and disabled if none.
+    pub flags: Option<(Status, Status)>,
+}
+
+/// What `true` and `false` mean in a column with this name: in `disabled` the reverse of what they mean in `enabled`.
+pub fn flags_of(name: &str) -> Option<(Status, Status)> {
+    let name = name.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    if has(&["not_", "non", "unlock", "unblock"]) {
+        None
+    } else if has(&["revoke", "delete", "remove"]) {
+        Some((Status::Revoked, Status::Active))
+    } else if has(&[
+        "disable",
+        "inactive",
+        "suspend",
+        "block",
+        "lock",
+        "deactivate",
+    ]) {
+        Some((Status::Disabled, Status::Active))
+    } else if has(&["expire"]) {
+        Some((Status::Active, Status::Active))
+    } else {
+        None
+    }
+}
+
+/// Reads the cells of a record. A cell that cannot be read is absent, and recorded.
+pub(crate) struct CellReader<'a> {
+    pub rules: &'a CellRules,
+    pub unreadable: Unreadable,
+    /// In which units dates were written as numbers.
+    pub units: &'a mut BTreeSet<&'static str>,
+}
+
+impl CellReader<'_> {
+    fn keep<T>(&mut self, column: &str, cell: Result<Cell<T>, String>) -> Cell<T> {
+        cell.unwrap_or_else(|why| {
+            self.unreadable.insert(column.to_owned(), why);
+            Cell::Absent
+        })
+    }
+
+    pub fn text(&mut self, column: &str, value: Value) -> Cell<String> {
+        self.keep(column, value.to_text())
+    }
+
+    pub fn address(&mut self, column: &str, value: Value) -> Cell<Address> {
+        self.keep(column, without_placeholder(value).read(parse_address))
+    }
+
+    pub fn status(&mut self, column: &str, value: Value) -> Cell<Status> {
+        let (on, off) = self
+            .rules
+            .flags
+            .unwrap_or((Status::Active, Status::Disabled));
+        let status = without_placeholder(value).read(|text| match text {
+            _ if text.eq_ignore_ascii_case("true") => Ok(on),
+            _ if text.eq_ignore_ascii_case("false") => Ok(off),
+            _ => parse_status(text),
+        });
+        self.keep(column, status)
+    }
+
+    /// When something happened. The zero times of programs, in 1970 and before, mean that it did not.
+    pub fn instant(&mut self, column: &str, value: Value) -> Cell<DateTime<Utc>> {
+        let dates = &self.rules.dates;
+        let moment = without_placeholder(value).read(|text| match dates.parse(text) {
+            Ok(moment) if moment.at < DateTime::UNIX_EPOCH + TimeDelta::days(1) => Ok(None),
+            Ok(moment) => Ok(Some(moment)),
+            Err(NoInstant::TooEarly) => Ok(None),
+            Err(_) if is_zero_date(text) => Ok(None),
+            Err(_) if column == column::LAST_USED_AT && is_never_used(text) => Ok(None),
+            Err(error) => Err(explain_date(error, "or leave it empty")),
+        });
+        match self.keep(column, moment) {
+            Cell::Absent => Cell::Absent,
+            Cell::Empty | Cell::Value(None) => Cell::Empty,
+            Cell::Value(Some(moment)) => {
+                self.units.extend(moment.unit);
+                Cell::Value(moment.at)
+            }
+        }
+    }
+
+    /// The expiry, and the day if it is a plain date. An empty cell is an unknown expiry.
+    pub fn expiry(&mut self, column: &str, value: Value) -> (Cell<Expiry>, Option<NaiveDate>) {
+        let never = &self.rules.never;
+        let is_never = |text: &str| never.iter().any(|never| never.eq_ignore_ascii_case(text));
+        let value = match value {
+            Value::Empty if is_never("") => return (Cell::Value(Expiry::Never), None),
+            Value::Text(text) if is_never(&text) => return (Cell::Value(Expiry::Never), None),
+            value => without_placeholder(value),
+        };
+        let expiry = value.read(|text| parse_expiry(text, &self.rules.dates));
+        match self.keep(column, expiry) {
+            Cell::Absent => (Cell::Absent, None),
+            Cell::Empty => (Cell::Value(Expiry::Unknown), None),
+            Cell::Value((expiry, moment)) => {
+                self.units.extend(moment.and_then(|moment| moment.unit));
+                let day = moment.and_then(|moment| moment.day);
+                (Cell::Value(expiry), day.filter(|_| expiry != Expiry::Never))
+            }
+        }
+    }
+}
+
+/// An empty cell for what exports write in its place.
+fn without_placeholder(value: Value) -> Value {
+    const PLACEHOLDERS: [&str; 10] = [
+        "-",
+        "--",
+        "n/a",
+        "na",
+        "nil",
+        "none",
+        "null",
+        "unknown",
+        "no_information",
+        "not_supported",
+    ];
+    match value {
+        Value::Text(text) if PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str()) => {
+            Value::Empty
+        }
+        value => value,
+    }
+}
+
+/// MySQL writes a missing date as `0000-00-00 00:00:00`.
+fn is_zero_date(text: &str) -> bool {
+    text.starts_with("0000-00-00")
+}
+
+fn is_never_used(text: &str) -> bool {
+    ["never", "never used"].contains(&text.to_ascii_lowercase().as_str())
+}
+
+fn parse_address(text: &str) -> Result<Address, String> {
+    Address::parse_cell(text).map_err(|invalid| invalid.reason.to_owned())
+}
+
+fn parse_status(text: &str) -> Result<Status, String> {
+    match text.to_ascii_lowercase().as_str() {
+        // Whether a token is expired follows from its expiry.
+        "active" | "enabled" | "valid" | "yes" | "on" | "expired" => Ok(Status::Active),
+        "disabled" | "inactive" | "suspended" | "deactivated" | "blocked" | "locked" | "no"
+        | "off" => Ok(Status::Disabled),
+        "revoked" | "deleted" | "removed" => Ok(Status::Revoked),
+        "gone" => Err("is set only by lapsed; write revoked, or leave the token out".to_owned()),
+        _ => Err("is not a status; write active, disabled, revoked or expired".to_owned()),
+    }
+}
+
+/// An expiry as a source writes it, and the date from which it follows. A date that is long past is most likely the zero
+/// of a program, and one in the far future its greatest date.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn parse_expiry(
+    text: &str,
+    dates: &DateRules,
+) -> Result<(Expiry, Option<Moment>), String> {
+    const NEVER: [&str; 5] = [
+        "never",
+        "never expires",
+        "infinity",
+        "+infinity",
+        "infinite",
+    ];
+    if NEVER.contains(&text.to_ascii_lowercase().as_str()) {
+        return Ok((Expiry::Never, None));
+    }
+    match dates.parse(text) {
+        Ok(moment) => Ok((to_expiry(moment.at)?, Some(moment))),
+        Err(NoInstant::TooLate) => Ok((Expiry::Never, None)),
+        Err(NoInstant::TooEarly) => Err(TOO_EARLY.to_owned()),
+        Err(_) if is_zero_date(text) || text.eq_ignore_ascii_case("-infinity") => {
+            Err(TOO_EARLY.to_owned())
+        }
+        Err(error) => Err(explain_date(
+            error,
+            "never, or leave it empty if it is unknown",
+        )),
+    }
+}
+
+/// # Errors
+/// If the instant is before 2000.
+pub(crate) fn to_expiry(at: DateTime<Utc>) -> Result<Expiry, String> {
+    match at.year() {
+        ..2000 => Err(TOO_EARLY.to_owned()),
+        2000..2200 => Ok(Expiry::At(at)),
+        2200.. => Ok(Expiry::Never),
+    }
+}
+
 /// `alternatives` says what else may be written.
-fn parse_instant(text: &str, alternatives: &str) -> Result<DateTime<Utc>, String> {
-    time::parse_instant(text).map_err(|error| match error {
+fn explain_date(error: NoInstant, alternatives: &str) -> String {
+    match error {
         NoInstant::Format => {
             format!("is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, {alternatives}")
         }
-        NoInstant::WithoutZone => {
-            "has no time zone; write Z (UTC) or an offset like +02:00 after it".to_owned()
+        NoInstant::TwoReadings => {
+            "can be read in two ways; write 2026-11-12, or set date_format, such as \"%d/%m/%Y\""
+                .to_owned()
         }
-        NoInstant::OutOfRange => {
+        NoInstant::WithoutZone => {
+            "has no time zone; write Z (UTC) or an offset like +02:00 after it, or set timezone"
+                .to_owned()
+        }
+        NoInstant::UnknownZone => {
+            "has a time zone that is not known; write an offset like +02:00".to_owned()
+        }
+        NoInstant::TooEarly | NoInstant::TooLate => {
             format!("is not between 1970 and 9999; write another date, {alternatives}")
         }
-    })
+    }
 }
 
 /// The beginning of the text, in quotes.
@@ -148,8 +362,8 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// A text without control characters, as in a file. Empty text is an empty cell.
 pub fn text(text: Option<&str>) -> Cell<String> {
-    match Value::text("", text.unwrap_or_default()) {
-        Ok(Value::Text(text)) => Cell::Value(text),
+    match Value::text(text.unwrap_or_default()) {
+        Value::Text(text) => Cell::Value(text),
         _ => Cell::Empty,
     }
 }
@@ -173,115 +387,4 @@ pub fn instant_cell(text: Option<&str>) -> Cell<DateTime<Utc>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    fn text(text: &str) -> Value {
-        Value::Text(text.to_owned())
-    }
-
-    #[rstest]
-    #[case("2026-11-12", "2026-11-12T00:00:00Z")]
-    #[case("2026-11-12T09:30:00Z", "2026-11-12T09:30:00Z")]
-    #[case("2026-11-12t09:30:00z", "2026-11-12T09:30:00Z")]
-    #[case("2026-11-12 09:30:00+02:00", "2026-11-12T07:30:00Z")]
-    #[case("2026-11-12T09:30:00.123456789Z", "2026-11-12T09:30:00.123456Z")]
-    #[case("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z")]
-    #[case("1970-01-01", "1970-01-01T00:00:00Z")]
-    #[case("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z")]
-    fn a_date_is_an_instant_in_utc(#[case] written: &str, #[case] expected: &str) {
-        let expected: DateTime<Utc> = expected.parse().unwrap();
-        let at = text(written).into_instant("created_at");
-        assert_eq!(at, Ok(Cell::Value(expected)));
-        let expiry = text(written).into_expiry("expires_at");
-        assert_eq!(expiry, Ok(Cell::Value(Expiry::At(expected))));
-    }
-
-    #[rstest]
-    #[case(
-        "12.11.2026",
-        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
-    )]
-    #[case(
-        "2026-1-2",
-        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
-    )]
-    #[case(
-        "2026-02-30",
-        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
-    )]
-    #[case(
-        "1762940000",
-        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
-    )]
-    #[case(
-        "never",
-        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
-    )]
-    #[case(
-        "2026-11-12 09:30:00",
-        "has no time zone; write Z (UTC) or an offset like +02:00 after it"
-    )]
-    #[case(
-        "2026-11-12T09:30:00",
-        "has no time zone; write Z (UTC) or an offset like +02:00 after it"
-    )]
-    #[case(
-        "0001-01-01T00:00:00Z",
-        "is not between 1970 and 9999; write another date, or leave it empty"
-    )]
-    #[case(
-        "1969-12-31",
-        "is not between 1970 and 9999; write another date, or leave it empty"
-    )]
-    #[case(
-        "9999-12-31T23:59:59-01:00",
-        "is not between 1970 and 9999; write another date, or leave it empty"
-    )]
-    fn anything_else_is_refused_with_what_to_write(#[case] written: &str, #[case] why: &str) {
-        let refused = text(written).into_instant("created_at").unwrap_err();
-        assert_eq!(refused, format!("created_at \"{written}\" {why}"));
-    }
-
-    #[test]
-    fn an_expiry_may_also_be_never_or_unknown() {
-        assert_eq!(
-            text("Never").into_expiry("x"),
-            Ok(Cell::Value(Expiry::Never))
-        );
-        assert_eq!(
-            Value::Empty.into_expiry("x"),
-            Ok(Cell::Value(Expiry::Unknown))
-        );
-        assert_eq!(Value::Absent.into_expiry("x"), Ok(Cell::Absent));
-    }
-
-    #[test]
-    fn a_refusal_does_not_quote_a_secret_in_full() {
-        let secret = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
-        let refusals = [
-            text(secret).into_address("issuer_email").unwrap_err(),
-            text(secret).into_instant("created_at").unwrap_err(),
-            text(secret).into_expiry("expires_at").unwrap_err(),
-        ];
-        for refusal in refusals {
-            assert!(
-                refusal.contains("\"ghp_0123456789abcdefghij…\""),
-                "{refusal}"
-            );
-        }
-        let name = Value::List(vec![secret.to_owned()]).into_text("name");
-        assert_eq!(name.unwrap_err(), "name must be a text, not a list");
-    }
-
-    #[rstest]
-    #[case("a, b,,c ", &["a", "b", "c"])]
-    #[case("CN=a,DC=x; CN=b,DC=x;", &["CN=a,DC=x", "CN=b,DC=x"])]
-    #[case("one", &["one"])]
-    #[case(",", &[])]
-    fn a_list_is_separated_by_semicolons_or_commas(#[case] written: &str, #[case] parts: &[&str]) {
-        assert_eq!(text(written).into_list("groups").unwrap(), parts);
-    }
-}
+mod tests;

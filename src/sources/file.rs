@@ -1,33 +1,36 @@
 //! Token files: the source `file`, which is a file or a folder of files that are read again if they have changed,
 //! and the columns that `lapsed import` and queries share with them.
 
-use std::fmt::Write as _;
-use std::fs::{self, Metadata};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+mod stamp;
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::io::Write;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::cells::Value;
-use super::rows::{Columns, Format, Row, Rows, Target};
+use super::cells::{CellReader, CellRules, Value, flags_of};
+use super::rows::{self, Columns, Format, Row, Rows, Target};
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Source, hex,
 };
 use super::{ListingBuilder, MAX_ID_LENGTH, RowPosition};
-use crate::domain::{Cell, ListedToken, Status};
+use crate::domain::{Cell, ListedToken, Unreadable, column};
 
+pub(crate) use self::stamp::FileStamp;
+pub use super::rows::options::ReadOptions;
 pub use super::rows::{Input, Span};
 
 /// How many rows of each file [`Source::check`] reads.
 const CHECKED_ROWS: u64 = 1000;
 
+const UNENDED: &str = "the last line has no end, as in a file that was cut off; \
+                       run the export again, or end the line";
+
 /// How many rows are read between two reports of progress.
 const PROGRESS_ROWS: u64 = 4096;
-
-/// The extensions of the files that are read in a folder.
-const EXTENSIONS: [&str; 4] = ["csv", "json", "jsonl", "ndjson"];
 
 pub(super) const COLUMNS: Columns<12> = Columns {
     names: [
@@ -70,19 +73,36 @@ pub(super) const COLUMNS: Columns<12> = Columns {
 pub struct Config {
     /// A CSV, JSON or JSON lines file, or a folder of them. An id that is in two files of a folder is refused.
     pub path: PathBuf,
+    pub options: ReadOptions,
+}
+
+/// Sets the name that a column has in files.
+///
+/// # Errors
+/// If there is no such column.
+pub fn map_column(options: &mut ReadOptions, column: &str, name: &str) -> Result<(), String> {
+    if COLUMNS.find(column).is_none() {
+        let all = COLUMNS.names.join(", ");
+        return Err(format!("{column} is not a column; the columns are {all}"));
+    }
+    if column == column::STATUS {
+        options.cells.flags = flags_of(name);
+    }
+    options.columns.insert(column.to_owned(), name.to_owned());
+    Ok(())
 }
 
 #[async_trait]
 impl Source for Config {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
-        let path = self.path.clone();
+        let source = self.clone();
         let previous = last.fingerprint.clone();
-        run_blocking(move || fetch(&path, previous.as_deref())).await
+        run_blocking(move || fetch(&source, previous.as_deref())).await
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        let path = self.path.clone();
-        run_blocking(move || check(&path))
+        let source = self.clone();
+        run_blocking(move || check(&source))
             .await
             .map(CheckReport::from)
     }
@@ -107,20 +127,31 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     }
 }
 
-fn fetch(path: &Path, previous: Option<&str>) -> Result<Fetched<Listing>, Error> {
-    let stamp = FileStamp::take(path)?;
-    if previous == Some(stamp.fingerprint.as_str()) {
+fn fetch(source: &Config, previous: Option<&str>) -> Result<Fetched<Listing>, Error> {
+    let stamp = FileStamp::take(&source.path)?;
+    let options = format!("{:?}", source.options);
+    let fingerprint = hex(Sha256::new_with_prefix(&stamp.fingerprint).chain_update(options));
+    if previous == Some(fingerprint.as_str()) {
         return Ok(Fetched::Unchanged);
     }
-    let mut listing = read_files(&inputs(&stamp), &mut ReadCallbacks::default())?;
-    stamp.ensure_unchanged(path)?;
-    listing.fingerprint = Some(stamp.fingerprint);
+    let callbacks = &mut ReadCallbacks::default();
+    let mut listing = read_files(&inputs(&stamp), &source.options, callbacks)?;
+    stamp.ensure_unchanged(&source.path)?;
+    listing.fingerprint = Some(fingerprint);
     Ok(Fetched::New(listing))
 }
 
-fn check(path: &Path) -> Result<String, Error> {
-    let stamp = FileStamp::take(path)?;
-    let preview = read_up_to(CHECKED_ROWS, &inputs(&stamp), &mut ReadCallbacks::default())?;
+fn check(source: &Config) -> Result<String, Error> {
+    let stamp = FileStamp::take(&source.path)?;
+    let mut first = None;
+    let mut on_unreadable = |cell: UnreadableCell| {
+        first.get_or_insert(cell.to_string());
+    };
+    let callbacks = &mut ReadCallbacks {
+        on_unreadable: Some(&mut on_unreadable),
+        ..ReadCallbacks::default()
+    };
+    let preview = read_up_to(CHECKED_ROWS, &inputs(&stamp), &source.options, callbacks)?;
     if let Some(refusal) = preview.listing.refusals.shown.into_iter().next() {
         return Err(refusal.into());
     }
@@ -129,108 +160,29 @@ fn check(path: &Path) -> Result<String, Error> {
         (1, Some(format)) => format.to_string(),
         (files, _) => format!("{files} files"),
     };
-    Ok(if preview.has_more {
+    let mut summary = if preview.has_more {
         format!("{what}, the first {count} tokens are valid")
     } else {
         format!("{what}, {count} tokens")
-    })
+    };
+    summary.push_str(&describe_units(&preview.units));
+    if let Some(cell) = first {
+        let _ = write!(summary, "; cannot be read, the first: {cell}");
+    }
+    Ok(summary)
+}
+
+/// For a check: how numbers were read as dates.
+pub(super) fn describe_units(units: &BTreeSet<&'static str>) -> String {
+    if units.is_empty() {
+        return String::new();
+    }
+    let units: Vec<_> = units.iter().copied().collect();
+    format!("; dates in {} since 1970", units.join(" and "))
 }
 
 fn inputs(stamp: &FileStamp) -> Vec<Input> {
     stamp.files.iter().cloned().map(Input::Path).collect()
-}
-
-/// The files of a path and their metadata at one moment.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FileStamp {
-    /// The file itself, or the files of the folder by name.
-    pub files: Vec<PathBuf>,
-    /// Changes if one of the files is written, replaced, added or removed.
-    pub fingerprint: String,
-}
-
-impl FileStamp {
-    /// Reads only metadata. A folder without any file to read is an error: it is more likely a disk that is not
-    /// mounted than a source without tokens.
-    pub fn take(path: &Path) -> Result<Self, Error> {
-        let metadata = metadata(path)?;
-        if !metadata.is_dir() {
-            return Self::take_files(vec![path.to_owned()]);
-        }
-        let files = list_files(path).map_err(|source| read_error(path, source))?;
-        if files.is_empty() {
-            let reason = "contains no .csv, .json, .jsonl or .ndjson file";
-            return Err(path_error(path, reason));
-        }
-        Self::take_files(files)
-    }
-
-    /// Like [`FileStamp::take`], but the path must be a file.
-    pub fn take_file(path: &Path) -> Result<Self, Error> {
-        Self::take_files(vec![path.to_owned()])
-    }
-
-    /// Fails if something has changed, so that what was read may be a mixture of old and new.
-    pub fn ensure_unchanged(&self, path: &Path) -> Result<(), Error> {
-        if Self::take(path)? == *self {
-            return Ok(());
-        }
-        let path = path.display().to_string();
-        Err(Error::Changed { path })
-    }
-
-    fn take_files(files: Vec<PathBuf>) -> Result<Self, Error> {
-        // Another version of lapsed may read the same file differently.
-        let mut seen = String::from(env!("CARGO_PKG_VERSION"));
-        for file in &files {
-            let metadata = metadata(file)?;
-            if !metadata.is_file() {
-                return Err(path_error(file, "is not a file; name a regular file"));
-            }
-            let times = (
-                metadata.mtime(),
-                metadata.mtime_nsec(),
-                metadata.ctime(),
-                metadata.ctime_nsec(),
-            );
-            let line = (file, metadata.len(), times, metadata.dev(), metadata.ino());
-            write!(seen, "\n{line:?}").expect("writing to a string cannot fail");
-        }
-        let fingerprint = hex(Sha256::new_with_prefix(seen));
-        Ok(Self { files, fingerprint })
-    }
-}
-
-/// Skips dot files, which belong to editors, `rsync` and mounted volumes.
-fn list_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_hidden = path
-            .file_name()
-            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        let is_listing = EXTENSIONS.iter().any(|known| extension == *known);
-        if is_listing && !is_hidden && !path.is_dir() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn metadata(path: &Path) -> Result<Metadata, Error> {
-    fs::metadata(path).map_err(|source| read_error(path, source))
-}
-
-fn read_error(path: &Path, source: std::io::Error) -> Error {
-    let path = path.display().to_string();
-    Error::Read { path, source }
-}
-
-fn path_error(path: &Path, reason: &'static str) -> Error {
-    let path = path.display().to_string();
-    Error::Path { path, reason }
 }
 
 /// What was read of all inputs so far, including refused rows.
@@ -238,6 +190,28 @@ fn path_error(path: &Path, reason: &'static str) -> Error {
 pub struct Progress {
     pub bytes: u64,
     pub rows: u64,
+}
+
+/// A cell that cannot be read, of a record that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableCell {
+    pub file: String,
+    /// The line in which the record starts.
+    pub line: u64,
+    pub column: String,
+    pub reason: String,
+}
+
+impl fmt::Display for UnreadableCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            column,
+            reason,
+        } = self;
+        write!(f, "{file}:{line}: {column} {reason}")
+    }
 }
 
 type OnRefused<'a> = dyn FnMut(&RefusedRow, Span) + 'a;
@@ -248,50 +222,37 @@ pub struct ReadCallbacks<'a> {
     pub on_progress: Option<&'a mut dyn FnMut(Progress)>,
     /// Called for every refused row; [`RefusedRows`] keeps only the first ones.
     pub on_refused: Option<&'a mut OnRefused<'a>>,
+    pub on_unreadable: Option<&'a mut dyn FnMut(UnreadableCell)>,
+    /// Called with the line of a last row without a line end. Without it, such a row is refused: the file may have
+    /// been cut off.
+    pub on_unended: Option<&'a mut dyn FnMut(u64)>,
 }
 
-/// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Invalid rows
-/// are refused; a file that is invalid as a whole is an error.
-pub fn read_files(inputs: &[Input], callbacks: &mut ReadCallbacks<'_>) -> Result<Listing, Error> {
-    Ok(read_up_to(u64::MAX, inputs, callbacks)?.listing)
+/// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Rows that cannot
+/// be split or have no id are refused; a file that is invalid as a whole is an error.
+pub fn read_files(
+    inputs: &[Input],
+    options: &ReadOptions,
+    callbacks: &mut ReadCallbacks<'_>,
+) -> Result<Listing, Error> {
+    Ok(read_up_to(u64::MAX, inputs, options, callbacks)?.listing)
 }
 
-/// Copies the rows at `spans` to `target`, byte for byte: after the header if the input is CSV, in an array if it
-/// is a JSON array. So the copy can be corrected and read again.
-pub fn copy_rows(input: &Input, spans: &mut [Span], target: &mut impl Write) -> Result<(), Error> {
-    let (Input::Path(path) | Input::Copied(path)) = input else {
-        return Err(path_error(Path::new("stdin"), "cannot be read twice"));
-    };
-    let rows = Rows::open(input, &COLUMNS)?;
-    spans.sort_unstable();
-    let mut copy = || {
-        let mut source = fs::File::open(path)?;
-        let mut copy = |Span(start, end), target: &mut dyn Write| {
-            source.seek(SeekFrom::Start(start))?;
-            std::io::copy(&mut (&source).take(end - start), target).map(drop)
-        };
-        match rows.format {
-            Format::Csv => copy(rows.header, target)?,
-            Format::Json => target.write_all(b"[\n")?,
-            Format::JsonLines => {}
-        }
-        for (index, span) in spans.iter().enumerate() {
-            if index > 0 && rows.format == Format::Json {
-                target.write_all(b",\n")?;
-            }
-            copy(*span, target)?;
-        }
-        if rows.format == Format::Json {
-            target.write_all(b"\n]\n")?;
-        }
-        target.flush()
-    };
-    copy().map_err(|source| read_error(path, source))
+/// Copies the rows at `spans` to `target`, byte for byte and after what comes before the rows. So the copy can be
+/// corrected and read again.
+pub fn copy_rows(
+    input: &Input,
+    options: &ReadOptions,
+    spans: &mut [Span],
+    target: &mut impl Write,
+) -> Result<(), Error> {
+    rows::copy_rows(input, &COLUMNS, options, spans, target)
 }
 
 struct Preview {
     format_of_last: Option<Format>,
     listing: Listing,
+    units: BTreeSet<&'static str>,
     has_more: bool,
 }
 
@@ -299,19 +260,22 @@ struct Preview {
 fn read_up_to(
     limit: u64,
     inputs: &[Input],
+    options: &ReadOptions,
     callbacks: &mut ReadCallbacks<'_>,
 ) -> Result<Preview, Error> {
     let mut reader = FileReader {
         callbacks,
+        rules: &options.cells,
         limit,
         progress: Progress::default(),
         refusals: RefusedRows::default(),
+        units: BTreeSet::new(),
         builder: ListingBuilder::default(),
     };
     let mut format_of_last = None;
     let mut has_more = false;
     for (index, input) in inputs.iter().enumerate() {
-        let mut rows = Rows::open(input, &COLUMNS)?;
+        let mut rows = Rows::open(input, &COLUMNS, options)?;
         format_of_last = Some(rows.format);
         has_more |= reader.read_file(index, &mut rows)?;
     }
@@ -329,15 +293,18 @@ fn read_up_to(
     Ok(Preview {
         format_of_last,
         listing,
+        units: reader.units,
         has_more,
     })
 }
 
 struct FileReader<'a, 'b> {
     callbacks: &'a mut ReadCallbacks<'b>,
+    rules: &'a CellRules,
     limit: u64,
     progress: Progress,
     refusals: RefusedRows,
+    units: BTreeSet<&'static str>,
     builder: ListingBuilder,
 }
 
@@ -350,24 +317,53 @@ impl FileReader<'_, '_> {
                 return Ok(true);
             }
             self.progress.rows += 1;
-            let Row { line, span, values } = row?;
-            match values.and_then(|values| parse_token(&COLUMNS, values)) {
-                Ok(token) => {
-                    let file = index;
-                    let position = RowPosition { file, line, span };
-                    self.builder.push_checked(position, &token)?;
-                }
-                Err(reason) => {
-                    let file = rows.file.clone();
-                    self.refuse(RefusedRow { file, line, reason }, span);
-                }
-            }
+            self.read_row(index, &rows.file, row?)?;
             if self.progress.rows.is_multiple_of(PROGRESS_ROWS) {
                 self.report_progress(before.bytes + rows.bytes());
             }
         }
         self.report_progress(before.bytes + rows.bytes());
         Ok(false)
+    }
+
+    fn read_row(&mut self, index: usize, file: &str, row: Row<12>) -> Result<(), Error> {
+        let (line, span) = (row.line, row.span);
+        let values = match &mut self.callbacks.on_unended {
+            Some(on_unended) if row.is_unended => {
+                on_unended(line);
+                row.values
+            }
+            None if row.is_unended => Err(UNENDED.to_owned()),
+            _ => row.values,
+        };
+        let token =
+            values.and_then(|values| parse_token(&COLUMNS, values, self.rules, &mut self.units));
+        match token {
+            Ok(token) => {
+                self.report_unreadable(file, line, &token);
+                let file = index;
+                let position = RowPosition { file, line, span };
+                self.builder.push_checked(position, &token)
+            }
+            Err(reason) => {
+                let file = file.to_owned();
+                self.refuse(RefusedRow { file, line, reason }, span);
+                Ok(())
+            }
+        }
+    }
+
+    fn report_unreadable(&mut self, file: &str, line: u64, token: &ListedToken) {
+        if let Some(on_unreadable) = &mut self.callbacks.on_unreadable {
+            for (column, reason) in &token.unreadable {
+                on_unreadable(UnreadableCell {
+                    file: file.to_owned(),
+                    line,
+                    column: column.clone(),
+                    reason: reason.clone(),
+                });
+            }
+        }
     }
 
     fn report_progress(&mut self, bytes: u64) {
@@ -397,34 +393,51 @@ fn refuse_duplicate(inputs: &[Input], first: RowPosition, repeated: RowPosition)
     }
 }
 
+/// Reads a record cell by cell. A cell that cannot be read is recorded in the token; without a usable id there is no
+/// token.
 pub(super) fn parse_token<const N: usize>(
     columns: &Columns<N>,
     values: [Value; N],
+    rules: &CellRules,
+    units: &mut BTreeSet<&'static str>,
 ) -> Result<ListedToken, String> {
     let mut token = ListedToken::default();
+    let mut cells = CellReader {
+        rules,
+        unreadable: Unreadable::new(),
+        units,
+    };
     for (name, value) in columns.names.into_iter().zip(values) {
         match name {
             "external_id" => token.external_id = external_id(value)?,
             "name" if value == Value::Empty => token.name = Cell::Value(String::new()),
-            "name" => token.name = value.into_text(name)?,
-            "issuer_email" => token.issuer = value.into_address(name)?,
-            "expires_at" => token.expiry = value.into_expiry(name)?,
-            "description" => token.description = value.into_text(name)?,
-            "account" => token.account = value.into_text(name)?,
-            "role" => token.role = value.into_text(name)?,
-            "scope" => token.scope = value.into_text(name)?,
-            "created_at" => token.created_at = value.into_instant(name)?,
-            "last_used_at" => token.last_used_at = value.into_instant(name)?,
-            "issuer_name" => token.issuer_name = value.into_text(name)?,
-            "status" => token.status = value.parse(name, parse_status)?,
-            "issuer_id" => token.issuer_id = value.into_text(name)?.into_option(),
+            "name" => token.name = cells.text(name, value),
+            column::ISSUER => token.issuer = cells.address(name, value),
+            column::EXPIRES_AT => (token.expiry, token.expiry_day) = cells.expiry(name, value),
+            "description" => token.description = cells.text(name, value),
+            "account" => token.account = cells.text(name, value),
+            "role" => token.role = cells.text(name, value),
+            "scope" => token.scope = cells.text(name, value),
+            column::CREATED_AT => token.created_at = cells.instant(name, value),
+            column::LAST_USED_AT => token.last_used_at = cells.instant(name, value),
+            "issuer_name" => token.issuer_name = cells.text(name, value),
+            column::STATUS => token.status = cells.status(name, value),
+            "issuer_id" => token.issuer_id = cells.text(name, value).into_option(),
             _ => return Err(format!("{name} is not a column of tokens")),
         }
     }
+    token.unreadable = cells.unreadable;
     Ok(token)
 }
 
 fn external_id(value: Value) -> Result<String, String> {
+    if let Value::List(_) | Value::Other(..) = value {
+        let what = match value {
+            Value::Other(_, what) => what,
+            _ => "a list",
+        };
+        return Err(format!("external_id must be a text, not {what}"));
+    }
     let id = value
         .into_text("external_id")?
         .into_option()
@@ -434,18 +447,22 @@ fn external_id(value: Value) -> Result<String, String> {
             "external_id is longer than {MAX_ID_LENGTH} bytes; write a shorter one"
         ));
     }
+    if is_rounded(&id) {
+        return Err(format!(
+            "external_id {id} was rounded by a spreadsheet; format the column as text and export again"
+        ));
+    }
     Ok(id)
 }
 
-fn parse_status(text: &str) -> Result<Status, String> {
-    match text.to_ascii_lowercase().as_str() {
-        // Whether a token is expired follows from its expiry.
-        "active" | "expired" => Ok(Status::Active),
-        "disabled" => Ok(Status::Disabled),
-        "revoked" => Ok(Status::Revoked),
-        "gone" => Err("is set only by lapsed; write revoked, or leave the token out".to_owned()),
-        _ => Err("is not a status; write active, disabled, revoked or expired".to_owned()),
-    }
+/// Whether a spreadsheet has written a long number as `1.23457E+17`.
+fn is_rounded(id: &str) -> bool {
+    let Some((number, exponent)) = id.split_once(['E', 'e']) else {
+        return false;
+    };
+    let (whole, fraction) = number.split_once(['.', ',']).unwrap_or((number, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number(whole) && is_number(fraction) && exponent.strip_prefix('+').is_some_and(is_number)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::domain::{Address, Cell, ListedToken};
 
 use super::cells::Value;
 use super::file::FileStamp;
+use super::rows::options::ReadOptions;
 use super::rows::{Columns, Input, Row, Rows};
 use super::{Error, RefusedRow};
 
@@ -30,7 +31,11 @@ impl OwnersFile {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let stamp = FileStamp::take(path)?;
         let mut owners = Self::default();
-        let mut rows = Rows::open(&Input::Path(PathBuf::from(path)), &COLUMNS)?;
+        let mut rows = Rows::open(
+            &Input::Path(PathBuf::from(path)),
+            &COLUMNS,
+            &ReadOptions::default(),
+        )?;
         while let Some(row) = rows.next() {
             let Row { line, values, .. } = row?;
             if let Err(reason) = values.and_then(|values| owners.add(values)) {

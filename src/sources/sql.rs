@@ -17,18 +17,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono_tz::Tz;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Cell, ListedToken, Status, Token};
 
+use super::cells::CellRules;
 use super::file::run_blocking;
 use super::{
     CheckReport, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Right,
     Source, hex,
 };
 use super::{ListingBuilder, RowPosition};
-use crate::time::shift;
+use crate::time::{DateRules, shift};
 use crate::upstream::database::{self, Database, ReadTransaction, Scalar};
 use people::People;
 use query::TokenQuery;
@@ -61,6 +63,8 @@ pub struct Config {
     /// Run once for each expired token.
     pub mark_expired: Option<String>,
     pub revoke: Option<String>,
+    /// Dates without a time zone are in UTC, unless the rules say another one.
+    pub rules: CellRules,
 }
 
 pub struct SqlSource {
@@ -95,6 +99,13 @@ impl Config {
             query: TokenQuery {
                 statement: parse("query", &self.query, &["since"])?,
                 dialect,
+                rules: CellRules {
+                    dates: DateRules {
+                        timezone: self.rules.dates.timezone.or(Some(Tz::UTC)),
+                        ..self.rules.dates.clone()
+                    },
+                    ..self.rules.clone()
+                },
             },
             people: parse_optional("people_query", &self.people_query, &[])?,
             mark_expired: parse_optional("mark_expired", &self.mark_expired, TOKEN_PARAMETERS)?,
@@ -107,7 +118,8 @@ impl Config {
         let people = self.people_query.as_deref().unwrap_or_default();
         let digest = Sha256::new_with_prefix(&self.query)
             .chain_update([0])
-            .chain_update(people);
+            .chain_update(people)
+            .chain_update(format!("{:?}", self.rules));
         hex(digest)[..16].to_owned()
     }
 }
@@ -300,11 +312,19 @@ impl SqlSource {
         let mut checked = 0;
         let mut refused = 0;
         let mut first_refusal = None;
-        let check_row = |number, token| {
+        let mut first_unreadable = None;
+        let check_row = |number, token: Result<ListedToken, String>| {
             checked = number;
-            if let Err(reason) = token {
-                refused += 1;
-                first_refusal.get_or_insert(format!("row {number}: {reason}"));
+            match token {
+                Ok(token) => {
+                    if let Some((column, why)) = token.unreadable.first_key_value() {
+                        first_unreadable.get_or_insert(format!("row {number}: {column} {why}"));
+                    }
+                }
+                Err(reason) => {
+                    refused += 1;
+                    first_refusal.get_or_insert(format!("row {number}: {reason}"));
+                }
             }
             if number == CHECKED_ROWS {
                 return Ok(ControlFlow::Break(()));
@@ -323,6 +343,9 @@ impl SqlSource {
         let mut summary = format!("{kind}, {columns}; {checked} rows checked");
         if let Some(reason) = first_refusal {
             let _ = write!(summary, ", {refused} refused, the first: {reason}");
+        }
+        if let Some(cell) = first_unreadable {
+            let _ = write!(summary, "; cannot be read, the first: {cell}");
         }
         Ok(summary)
     }

@@ -468,11 +468,62 @@ fn an_export_can_be_imported_and_is_harmless_in_a_spreadsheet(#[values(Sqlite, P
         let first = cell.trim_start_matches('"').chars().next();
         assert!(!matches!(first, Some('=' | '+' | '-' | '@')), "{cell}");
     }
-    let mut copy = World::new(Sqlite);
-    copy.at("2026-11-24 00:00:00").write("export.csv", &export);
-    copy.run(&["import", "export.csv"]).exits(0);
-    assert_eq!(
-        copy.run(&["token", "list", "--format", "csv"]).stdout,
-        export
+    for format in ["csv", "json", "jsonl"] {
+        let list = ["token", "list", "--format", format];
+        let export = world.run(&list).stdout;
+        let mut copy = World::new(Sqlite);
+        copy.at("2026-11-24 00:00:00").write("export", &export);
+        copy.run(&["import", "export"]).exits(0);
+        assert_eq!(copy.run(&list).stdout, export);
+    }
+}
+
+#[test]
+fn an_import_names_every_cell_that_it_cannot_read() {
+    let mut world = World::new(Sqlite);
+    world.at("2026-11-24 00:00:00").write(
+        "tokens.csv",
+        "KeyID;Team;Owner;Valid until;used\n\
+         a;x;ada@example.org;04.12.2026;N/A\n\
+         b;x;svc-deploy;soon;2026-11-01\n\
+         ;x;no id;;\n",
     );
+    let import = [
+        "import",
+        "tokens.csv",
+        "--map",
+        "external_id=KeyID",
+        "--map",
+        "issuer_email=owner",
+        "--map",
+        "expires_at=Valid until",
+        "--map",
+        "last_used_at=used",
+        "--rejects",
+        "refused.csv",
+    ];
+    let imported = world.run(&[&import[..], &["--date-format", "%d.%m.%Y"]].concat());
+    imported
+        .exits(1)
+        .says("2 new, 0 changed, 0 unchanged, 1 refused");
+    for (line, column) in [
+        (3, "expires_at \"soon\" is not a date"),
+        (3, "issuer_email \"svc-deploy\""),
+    ] {
+        assert_contains!(
+            imported.stderr,
+            format!("unreadable: tokens.csv:{line}: {column}")
+        );
+    }
+    assert_eq!(imported.stderr.matches("unreadable:").count(), 2);
+    assert_eq!(
+        std::fs::read_to_string(world.path("refused.csv")).unwrap(),
+        "KeyID;Team;Owner;Valid until;used\n;x;no id;;\n"
+    );
+    let expiries: Vec<_> = world
+        .list(&["token", "list"])
+        .iter()
+        .map(|token| token["expires_at"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(expiries, [Some("2026-12-04T00:00:00Z".to_owned()), None]);
 }

@@ -6,9 +6,11 @@
 
 use std::path::PathBuf;
 
+use chrono_tz::Tz;
 use clap::builder::{NonEmptyStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
+use encoding_rs::Encoding;
 use secrecy::SecretString;
 
 use super::notices::{AddressCommand, NoticeCommand};
@@ -16,8 +18,9 @@ use super::nouns::{
     AuditCommand, FindingCommand, Forecast, IdentityCommand, ReplicaCommand, TokenCommand,
 };
 use super::upstreams::{DirectoryCommand, SourceCommand};
-use super::values::{Input, TEMPLATES, parse_token_text};
+use super::values::{Input, TEMPLATES, parse_mapping, parse_token_text, parse_zone};
 use crate::domain::{Address, LOCAL_SOURCE};
+use crate::sources::rows::options::{parse_date_format, parse_encoding};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -62,11 +65,15 @@ Examples:
   # read from another program
   export-tokens | lapsed import - --source build
 
-Required columns: external_id, name, issuer_email, expires_at.
-expires_at is an RFC 3339 time, a date, `never`, or empty for unknown.
-Optional columns: description, account, role, scope, created_at, last_used_at,
-issuer_name, status.
-Invalid rows are refused and reported with their line; valid rows are imported.
+  # an export of another system, such as that of `az ad app credential list`
+  lapsed import secrets.json --map external_id=keyId --map expires_at=endDateTime
+
+Required column: external_id.
+expires_at is a date or time, `never`, or empty for unknown.
+Optional columns: name, issuer_email, expires_at, description, account, role, scope,
+created_at, last_used_at, issuer_name, status.
+A cell that cannot be read is reported with line and column, and the rest of the row is
+imported. A row without an id, or that cannot be split into cells, is refused.
 Importing the same file again changes nothing.")]
     Import(Import),
 
@@ -316,9 +323,40 @@ pub struct Import {
     /// Copy the header and the refused rows to this new file, and print every reason
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
+    #[command(flatten)]
+    pub reading: Reading,
     /// Check the file and show what would change; change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// How the file is read, as the keys of a `[[source]]` of kind `file` say it.
+#[derive(Debug, Args)]
+pub struct Reading {
+    /// Name that a column has in the file, such as expires_at=endDateTime; repeatable
+    #[arg(long, value_name = "COLUMN=NAME", value_parser = parse_mapping)]
+    pub map: Vec<(String, String)>,
+    /// Keys that lead to the list of tokens in a JSON document, such as value or data.tokens
+    #[arg(long, value_name = "KEYS")]
+    pub items: Option<String>,
+    /// What to do with other columns [default: ignore with --map, otherwise error]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "ignore"])]
+    pub extra: Option<String>,
+    /// How dates are written, such as %d.%m.%Y
+    #[arg(long, value_name = "FORMAT", value_parser = parse_date_format)]
+    pub date_format: Option<String>,
+    /// Expiry that means never, such as N/A; repeatable
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub never: Vec<String>,
+    /// Time zone of dates without one, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", value_parser = parse_zone)]
+    pub timezone: Option<Tz>,
+    /// Instant that a plain date means [default: start]
+    #[arg(long, value_name = "EDGE", value_parser = ["start", "end"])]
+    pub dates: Option<String>,
+    /// Encoding of the file, such as windows-1252 [default: UTF-8, or by its byte order mark]
+    #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
+    pub encoding: Option<&'static Encoding>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::domain::{Address, InvalidAddress, TokenRef};
@@ -54,6 +55,10 @@ pub enum Invalid {
     Instant,
     #[error("write a reason, in a few words")]
     Reason,
+    #[error("write COLUMN=NAME, such as expires_at=endDateTime")]
+    Mapping,
+    #[error("write a time zone such as UTC or Europe/Berlin")]
+    Zone,
 }
 
 /// Parses a span of time such as `7d`, up to [`MAX_SPAN`].
@@ -109,6 +114,20 @@ fn is_id_prefix(digits: &str) -> bool {
 /// Parses an instant, or a day, which counts from 00:00 UTC.
 pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
     time::parse_instant(text.trim()).map_err(|_| Invalid::Instant)
+}
+
+/// Parses the name of a column in a file.
+pub fn parse_mapping(text: &str) -> Result<(String, String), Invalid> {
+    let (column, name) = text.split_once('=').ok_or(Invalid::Mapping)?;
+    let (column, name) = (column.trim(), name.trim());
+    if column.is_empty() || name.is_empty() {
+        return Err(Invalid::Mapping);
+    }
+    Ok((column.to_owned(), name.to_owned()))
+}
+
+pub fn parse_zone(text: &str) -> Result<Tz, Invalid> {
+    text.parse().map_err(|_| Invalid::Zone)
 }
 
 /// Joins a text to one line, which must not be empty.

@@ -26,7 +26,7 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
     lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, contact, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
     lapsed.toml:3:8: source[0].kind: unknown value `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
-    lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, kind, path)
+    lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, timezone, kind, path, dates, never, date_format, items, extra, encoding, columns)
     lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
     the configuration has 2 problems:
@@ -499,7 +499,7 @@ fn the_keys_of_a_rancher_are_checked() {
     the configuration has 3 problems:
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
       lapsed.toml:7:9: source[0].kinds: is empty, so nothing would be watched; leave it out to watch all kinds except sessions
-      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, kind, url, allow_plaintext, proxy, token, ca_file, kinds, users)
+      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, timezone, kind, url, allow_plaintext, proxy, token, ca_file, kinds, users)
     "#);
 }
 

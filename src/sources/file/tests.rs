@@ -1,10 +1,12 @@
+mod generated;
+
 use std::fs;
 
 use rstest::rstest;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::Expiry;
+use crate::domain::{Expiry, Status};
 
 struct Folder(TempDir);
 
@@ -22,6 +24,7 @@ impl Folder {
     fn source(&self, name: &str) -> Config {
         Config {
             path: self.0.path().join(name),
+            options: ReadOptions::default(),
         }
     }
 }
@@ -128,6 +131,7 @@ async fn an_unreadable_path_is_an_error_with_advice() {
     }
     let device = Config {
         path: "/dev/null".into(),
+        options: ReadOptions::default(),
     };
     let error = device.fetch(&last(None)).await.err().unwrap();
     assert_eq!(
@@ -163,10 +167,19 @@ async fn a_check_reports_its_result_or_the_invalid_row() {
         "CSV, the first 1000 tokens are valid"
     );
     assert_eq!(check("few.json").await.unwrap().summary, "JSON, 2 tokens");
-    let error = check("bad.csv").await.unwrap_err().to_string();
-    assert!(
-        error.starts_with(&format!("{}:3: expires_at \"soon\" ", bad.display())),
-        "{error}"
+    let summary = check("bad.csv").await.unwrap().summary;
+    let expected = format!(
+        "CSV, 2 tokens; cannot be read, the first: {}:3: expires_at \"soon\" ",
+        bad.display()
+    );
+    assert!(summary.starts_with(&expected), "{summary}");
+    folder.write(
+        "numbers.csv",
+        "external_id,expires_at,created_at\na,1796428800,1795161704000\n",
+    );
+    assert_eq!(
+        check("numbers.csv").await.unwrap().summary,
+        "CSV, 1 tokens; dates in milliseconds and seconds since 1970"
     );
 }
 
@@ -174,7 +187,13 @@ fn read_text(content: &str) -> Listing {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.csv");
     fs::write(&path, content).unwrap();
-    read_files(&[Input::Path(path)], &mut ReadCallbacks::default()).unwrap()
+    let options = ReadOptions::default();
+    read_files(
+        &[Input::Path(path)],
+        &options,
+        &mut ReadCallbacks::default(),
+    )
+    .unwrap()
 }
 
 fn only_token(content: &str) -> ListedToken {
@@ -246,6 +265,7 @@ fn every_column_reaches_its_field() {
         scope: text("sc"),
         created_at: Cell::Value(day("2")),
         expiry: Cell::Value(Expiry::At(day("4"))),
+        expiry_day: chrono::NaiveDate::from_ymd_opt(2026, 1, 4),
         last_used_at: Cell::Value(day("3")),
         status: Cell::Value(Status::Revoked),
         ..ListedToken::default()
@@ -259,6 +279,9 @@ fn every_column_reaches_its_field() {
 #[case("expired", Status::Active)]
 #[case("disabled", Status::Disabled)]
 #[case("revoked", Status::Revoked)]
+#[case("enabled", Status::Active)]
+#[case("Inactive", Status::Disabled)]
+#[case("true", Status::Active)]
 fn an_expired_token_is_read_as_active(#[case] word: &str, #[case] status: Status) {
     let token = only_token(&format!("external_id,status\na,{word}\n"));
     assert_eq!(token.status, Cell::Value(status));
@@ -266,13 +289,74 @@ fn an_expired_token_is_read_as_active(#[case] word: &str, #[case] status: Status
 
 #[rstest]
 #[case("gone", "is set only by lapsed; write revoked, or leave the token out")]
-#[case(
-    "enabled",
-    "is not a status; write active, disabled, revoked or expired"
-)]
-fn an_unknown_status_is_refused(#[case] word: &str, #[case] why: &str) {
-    let refused = only_refusal(&format!("external_id,status\na,{word}\n"));
-    assert_eq!(refused, format!("status \"{word}\" {why}"));
+#[case("1", "is not a status; write active, disabled, revoked or expired")]
+fn an_unknown_status_is_unreadable(#[case] word: &str, #[case] why: &str) {
+    let token = only_token(&format!("external_id,status\na,{word}\n"));
+    assert_eq!(token.status, Cell::Absent);
+    assert_eq!(token.unreadable["status"], format!("\"{word}\" {why}"));
+}
+
+#[test]
+fn an_unreadable_cell_changes_nothing_else() {
+    let row = "id,nm,svc-deploy,soon,de,ac,ro,sc,N/A,tomorrow,in,odd";
+    let token = only_token(&format!("{ALL}\n{row}\n"));
+    let columns: Vec<_> = token.unreadable.keys().map(String::as_str).collect();
+    assert_eq!(
+        columns,
+        ["expires_at", "issuer_email", "last_used_at", "status"]
+    );
+    let whole = only_token(&format!("{ALL}\nid,nm,,never,de,ac,ro,sc,,,in,\n"));
+    let expected = ListedToken {
+        issuer: Cell::Absent,
+        expiry: Cell::Absent,
+        last_used_at: Cell::Absent,
+        status: Cell::Absent,
+        unreadable: token.unreadable.clone(),
+        ..whole
+    };
+    assert_eq!(token, expected);
+}
+
+#[rstest]
+#[case("1.23457E+17", true)]
+#[case("1,23457E+17", true)]
+#[case("1e+17", true)]
+#[case("7e12", false)]
+#[case("12E4", false)]
+#[case("007", false)]
+fn an_id_that_a_spreadsheet_has_rounded_is_refused(#[case] id: &str, #[case] is_refused: bool) {
+    let content = format!("external_id\n\"{id}\"\n");
+    if is_refused {
+        let why = "was rounded by a spreadsheet; format the column as text and export again";
+        assert_eq!(only_refusal(&content), format!("external_id {id} {why}"));
+    } else {
+        assert_eq!(only_token(&content).external_id, id);
+    }
+}
+
+#[test]
+fn a_last_line_without_an_end_is_refused_in_a_listing() {
+    let listing = read_text("external_id,expires_at\na,2027-01-10\nb,2027-01-1");
+    assert_eq!((listing.count, listing.refusals.count), (1, 1));
+    assert_eq!(listing.refusals.shown[0].reason, UNENDED);
+}
+
+#[tokio::test]
+async fn a_file_is_read_again_if_it_is_to_be_read_otherwise() {
+    let folder = Folder::new();
+    folder.write("t.csv", "id,expires_at\na,12/01/2027\n");
+    let mut source = folder.source("t.csv");
+    map_column(&mut source.options, "external_id", "id").unwrap();
+    let mut listing = fetch_new(&source, None).await;
+    let token = listing.tokens.next().unwrap().unwrap();
+    assert!(token.unreadable["expires_at"].contains("date_format"));
+    source.options.cells.dates.format = Some("%d/%m/%Y".to_owned());
+    let mut listing = fetch_new(&source, listing.fingerprint.as_deref()).await;
+    let token = listing.tokens.next().unwrap().unwrap();
+    assert_eq!(
+        token.expiry_day,
+        chrono::NaiveDate::from_ymd_opt(2027, 1, 12)
+    );
 }
 
 #[test]
@@ -321,9 +405,9 @@ fn ids_are_case_sensitive_and_sorted_by_their_bytes() {
 fn twenty_refusals_are_kept_and_all_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.csv");
-    // Every row is the same id, and every third has a bad date.
+    // Every row is the same id, and every third has none.
     let rows: String = (0..90)
-        .map(|n| if n % 3 == 0 { "a,x\n" } else { "a,\n" })
+        .map(|n| if n % 3 == 0 { ",x\n" } else { "a,\n" })
         .collect();
     fs::write(&path, format!("external_id,expires_at\n{rows}")).unwrap();
     let mut reported = Vec::new();
@@ -332,7 +416,12 @@ fn twenty_refusals_are_kept_and_all_are_reported() {
         on_refused: Some(&mut refused),
         ..ReadCallbacks::default()
     };
-    let listing = read_files(&[Input::Path(path)], &mut callbacks).unwrap();
+    let listing = read_files(
+        &[Input::Path(path)],
+        &ReadOptions::default(),
+        &mut callbacks,
+    )
+    .unwrap();
     reported.sort_unstable();
     assert_eq!(
         reported,
@@ -356,7 +445,7 @@ fn progress_grows_to_the_size_of_all_files() {
         let path = folder.path().join(format!("{name}.csv"));
         let rows: Vec<String> = (0..5000).map(|nth| format!("{name}{nth}")).collect();
         let rows = rows.join("\r\n");
-        let content = format!("\u{feff}external_id\r\n{rows}");
+        let content = format!("\u{feff}external_id\r\n{rows}\r\n");
         size += content.len() as u64;
         fs::write(&path, content).unwrap();
         Input::Path(path)
@@ -367,7 +456,7 @@ fn progress_grows_to_the_size_of_all_files() {
         on_progress: Some(&mut progress),
         ..ReadCallbacks::default()
     };
-    read_files(&inputs, &mut callbacks).unwrap();
+    read_files(&inputs, &ReadOptions::default(), &mut callbacks).unwrap();
     assert!(reported.is_sorted_by_key(|progress| (progress.bytes, progress.rows)));
     assert_eq!(
         reported

@@ -209,8 +209,9 @@ impl Row<'_> {
             Scalar::Text(text) => Some(text),
             Scalar::Integer(number) => Some(number.to_string()),
             Scalar::Instant(at) => Some(at.to_rfc3339()),
+            Scalar::Local(at) => Some(at.to_string()),
             Scalar::Date(day) => Some(day.to_string()),
-            Scalar::Null | Scalar::Bool(_) | Scalar::Infinity | Scalar::Other(_) => None,
+            Scalar::Null | Scalar::Bool(_) | Scalar::Real(_) | Scalar::Other(_) => None,
         }
     }
 

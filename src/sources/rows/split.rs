@@ -1,5 +1,6 @@
 //! Splits bytes into rows, so that an invalid row does not affect the others and only one is in memory.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, ErrorKind};
 
 use serde::{Deserialize, Serialize};
@@ -7,13 +8,17 @@ use serde::{Deserialize, Serialize};
 /// The most bytes of a row, including quotes and escapes.
 pub(super) const MAX_ROW_LENGTH: usize = 1024 * 1024;
 
+pub(super) const NOT_UTF_8: &str =
+    "is not UTF-8; set encoding, such as \"windows-1252\", or save the file as UTF-8";
 const TOO_LONG: &str = "the row is longer than 1 MiB; is a quote left open?";
-const NOT_UTF_8: &str = "the row is not UTF-8; save the file as UTF-8";
-const STRAY_QUOTE: &str = "a comma or the line's end must follow the closing quote of a cell; \
+const STRAY_QUOTE: &str = "the next cell or the line's end must follow the closing quote of a cell; \
                            write a quote inside a cell twice (\"\")";
 const OPEN_QUOTE: &str = "a quoted cell is not closed; add the quote";
 const NOT_AN_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
+const NO_ITEMS: &str = "there is no list where items says; correct items";
 const TRAILING: &str = "there is something after the end of the array; remove it";
+/// The most bytes of a key that are compared.
+const MAX_KEY_LENGTH: usize = 1024;
 const NOT_CLOSED: &str = "the array is not closed, as in a truncated export; run the export again";
 
 pub(super) enum Broken {
@@ -104,11 +109,12 @@ impl RawRow {
         }
     }
 
-    pub fn text(&self) -> Result<&str, String> {
+    /// The text; what is not UTF-8 is replaced by U+FFFD.
+    pub fn text(&self) -> Result<Cow<'_, str>, String> {
         if let Some(fault) = self.fault {
             return Err(fault.to_owned());
         }
-        str::from_utf8(&self.bytes).map_err(|_| NOT_UTF_8.to_owned())
+        Ok(String::from_utf8_lossy(&self.bytes))
     }
 }
 
@@ -118,6 +124,9 @@ impl RawRow {
 /// Beyond the RFC: any line end (CRLF, LF, CR), blank lines, and blanks around quotes.
 #[derive(Default)]
 pub(super) struct CsvSplitter {
+    pub separator: u8,
+    /// The row has no line end.
+    pub is_unended: bool,
     state: CsvState,
     /// The cells of the row, one after the other.
     pub row: RawRow,
@@ -142,6 +151,13 @@ enum CsvState {
 }
 
 impl CsvSplitter {
+    pub fn new(separator: u8) -> Self {
+        Self {
+            separator,
+            ..Self::default()
+        }
+    }
+
     /// Reads the next row that is not blank, and returns where it is; `None` at the end.
     pub fn advance(&mut self, stream: &mut Stream) -> io::Result<Option<Span>> {
         loop {
@@ -150,6 +166,7 @@ impl CsvSplitter {
             self.row.begin();
             self.ends.clear();
             let has_ended = stream.feed(|byte| self.feed(byte))?;
+            self.is_unended = !has_ended;
             if !has_ended {
                 if self.state == CsvState::Quoted {
                     self.row.fault.get_or_insert(OPEN_QUOTE);
@@ -176,7 +193,7 @@ impl CsvSplitter {
         if byte == b'\r' || (byte == b'\n' && !after_cr) {
             self.row.lines += 1;
         }
-        let is_blank = matches!(byte, b' ' | b'\t');
+        let is_blank = matches!(byte, b' ' | b'\t') && byte != self.separator;
         match (self.state, byte) {
             (CellStart | QuoteSeen, b'"') => {
                 if self.state == QuoteSeen {
@@ -192,7 +209,7 @@ impl CsvSplitter {
                 return true;
             }
             (Faulty, _) => {}
-            (_, b',') => self.end_cell(),
+            (_, byte) if byte == self.separator => self.end_cell(),
             (QuoteSeen | Closed, _) if is_blank => self.state = Closed,
             (QuoteSeen | Closed, _) => {
                 self.row.fault.get_or_insert(STRAY_QUOTE);
@@ -216,27 +233,33 @@ impl CsvSplitter {
         }
     }
 
-    /// The cells of the row, if it is valid.
-    pub fn cells(&self) -> Result<Vec<&str>, String> {
+    /// The cells of the row, if it can be split.
+    pub fn cells(&self) -> Result<impl Iterator<Item = &[u8]>, String> {
         let RawRow {
             fault,
             start,
             lines: last,
             ..
         } = self.row;
-        if let Some(fault) = fault
-            && last > start
-        {
-            return Err(format!("{fault}; read up to line {last} as one row"));
+        match fault {
+            Some(fault) if last > start => {
+                Err(format!("{fault}; read up to line {last} as one row"))
+            }
+            Some(fault) => Err(fault.to_owned()),
+            None => {
+                let starts = std::iter::once(&0).chain(&self.ends);
+                let cells = starts.zip(&self.ends);
+                Ok(cells.map(|(start, end)| &self.row.bytes[*start..*end]))
+            }
         }
-        let text = self.row.text()?;
-        // A quote or a comma between the halves of a character would split it.
-        std::iter::once(&0)
-            .chain(&self.ends)
-            .zip(&self.ends)
-            .map(|(start, end)| text.get(*start..*end))
-            .collect::<Option<_>>()
-            .ok_or_else(|| NOT_UTF_8.to_owned())
+    }
+
+    /// The cells of a header.
+    pub fn texts(&self) -> Result<Vec<&str>, String> {
+        self.cells()?
+            .map(|cell| str::from_utf8(cell).map(str::trim))
+            .collect::<Result<_, _>>()
+            .map_err(|_| format!("the header {NOT_UTF_8}"))
     }
 }
 
@@ -244,6 +267,8 @@ impl CsvSplitter {
 #[derive(Default)]
 pub(super) struct JsonSplitter {
     state: JsonState,
+    /// How many objects around the array must still be closed after it.
+    around: u32,
     pub row: RawRow,
 }
 
@@ -260,6 +285,10 @@ enum JsonState {
     /// After a backslash in such a string.
     Escape(u32),
     AfterArray,
+    /// After the array in objects of which so many are open.
+    Tail(u32),
+    TailString(u32),
+    TailEscape(u32),
     /// After an unexpected character; what to do about it.
     Stray(&'static str),
 }
@@ -311,7 +340,8 @@ impl JsonSplitter {
     /// The state after a byte, and whether it ends the element, as the comma or `]` after it does.
     fn feed(&mut self, byte: u8) -> (JsonState, bool) {
         use JsonState::{
-            AfterArray, AfterComma, ArrayStart, BeforeArray, Escape, Inside, Stray, String,
+            AfterArray, AfterComma, ArrayStart, BeforeArray, Escape, Inside, Stray, String, Tail,
+            TailEscape, TailString,
         };
         match (self.state, byte) {
             (Stray(_), _) => (self.state, true),
@@ -323,7 +353,17 @@ impl JsonSplitter {
             (BeforeArray, b'[') => (ArrayStart, false),
             (BeforeArray, _) => (Stray(NOT_AN_ARRAY), true),
             (AfterArray, _) => (Stray(TRAILING), true),
-            (ArrayStart, b']') => (AfterArray, false),
+            (ArrayStart, b']') => (self.array_end(), false),
+            (Tail(1), b'}') => (AfterArray, false),
+            (Tail(depth), _) => match byte {
+                b'"' => (TailString(depth), false),
+                b'{' | b'[' => (Tail(depth.saturating_add(1)), false),
+                b'}' | b']' => (Tail(depth - 1), false),
+                _ => (Tail(depth), false),
+            },
+            (TailString(depth), b'\\') => (TailEscape(depth), false),
+            (TailString(depth), b'"') => (Tail(depth), false),
+            (TailString(depth) | TailEscape(depth), _) => (TailString(depth), false),
             (ArrayStart | AfterComma, _) => {
                 self.row.begin();
                 self.feed_inside(0, byte)
@@ -341,10 +381,100 @@ impl JsonSplitter {
         }
     }
 
+    fn array_end(&self) -> JsonState {
+        match self.around {
+            0 => JsonState::AfterArray,
+            around => JsonState::Tail(around),
+        }
+    }
+
+    /// Skips what comes before the array at this path of keys.
+    pub fn skip_to_items(&mut self, stream: &mut Stream, path: &[String]) -> Result<(), Broken> {
+        for (depth, key) in path.iter().enumerate() {
+            self.around = u32::try_from(depth).unwrap_or(u32::MAX).saturating_add(1);
+            if self.next_solid(stream)? != Some(b'{') {
+                return self.no_items();
+            }
+            loop {
+                let mut name = Vec::new();
+                match self.next_solid(stream)? {
+                    Some(b'"') => self.read_string(stream, &mut name)?,
+                    Some(b',') => continue,
+                    _ => return self.no_items(),
+                }
+                if self.next_solid(stream)? != Some(b':') {
+                    return self.no_items();
+                }
+                if name == key.as_bytes() {
+                    break;
+                }
+                self.skip_value(stream)?;
+            }
+        }
+        if self.next_solid(stream)? != Some(b'[') {
+            return self.no_items();
+        }
+        self.state = JsonState::ArrayStart;
+        Ok(())
+    }
+
+    fn no_items<T>(&self) -> Result<T, Broken> {
+        Err(Broken::Content(self.row.lines + 1, NO_ITEMS.to_owned()))
+    }
+
+    fn next_byte(&mut self, stream: &mut Stream) -> Result<Option<u8>, Broken> {
+        let mut next = None;
+        stream.feed(|byte| {
+            next = Some(byte);
+            true
+        })?;
+        self.row.lines += u64::from(next == Some(b'\n'));
+        Ok(next)
+    }
+
+    /// The next byte that is not white space.
+    fn next_solid(&mut self, stream: &mut Stream) -> Result<Option<u8>, Broken> {
+        loop {
+            match self.next_byte(stream)? {
+                Some(byte) if byte.is_ascii_whitespace() => {}
+                byte => return Ok(byte),
+            }
+        }
+    }
+
+    /// Reads the rest of a string; only so much of it is kept as a key can have.
+    fn read_string(&mut self, stream: &mut Stream, text: &mut Vec<u8>) -> Result<(), Broken> {
+        loop {
+            match self.next_byte(stream)? {
+                None => return self.no_items(),
+                Some(b'"') => return Ok(()),
+                Some(b'\\') => drop(self.next_byte(stream)?),
+                Some(byte) if text.len() < MAX_KEY_LENGTH => text.push(byte),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Skips a value, and what is after it up to the next key.
+    fn skip_value(&mut self, stream: &mut Stream) -> Result<(), Broken> {
+        let mut depth = 0_u32;
+        loop {
+            match self.next_solid(stream)? {
+                None => return self.no_items(),
+                Some(b'"') => self.read_string(stream, &mut Vec::new())?,
+                Some(b'{' | b'[') => depth = depth.saturating_add(1),
+                Some(b'}' | b']') if depth == 0 => return self.no_items(),
+                Some(b'}' | b']') => depth -= 1,
+                Some(b',') if depth == 0 => return Ok(()),
+                Some(_) => {}
+            }
+        }
+    }
+
     fn feed_inside(&mut self, depth: u32, byte: u8) -> (JsonState, bool) {
         let state = match (depth, byte) {
             (0, b',') => return (JsonState::AfterComma, true),
-            (0, b']') => return (JsonState::AfterArray, true),
+            (0, b']') => return (self.array_end(), true),
             (_, b'"') => JsonState::String(depth),
             (_, b'{' | b'[') => JsonState::Inside(depth.saturating_add(1)),
             (_, b'}' | b']') => JsonState::Inside(depth.saturating_sub(1)),

@@ -10,7 +10,7 @@ use crate::sources::{AccountAdmin, Error, RefusedRow, RefusedRows};
 use crate::upstream::database::{ReadTransaction, Record};
 
 use super::query::ColumnMap;
-use super::statement::{Dialect, Statement};
+use super::statement::Statement;
 
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "account", "role", "name", "status"],
@@ -48,9 +48,7 @@ impl People {
         query: &Statement,
         refusals: &mut RefusedRows,
     ) -> Result<Self, Error> {
-        // The dialect does not matter, because no column is a date.
-        let map_columns =
-            |names: &[String]| ColumnMap::new("people_query", &COLUMNS, names, Dialect::Postgres);
+        let map_columns = |names: &[String]| ColumnMap::new("people_query", &COLUMNS, names);
         let mut columns = None;
         let mut people = Self::default();
         let mut line = 0;
@@ -82,7 +80,7 @@ impl People {
     }
 
     fn add(&mut self, columns: &ColumnMap<5>, record: Record<'_>) -> Result<(), String> {
-        let [email, account, role, name, status] = columns.values(record)?;
+        let [email, account, role, name, status] = columns.values(record);
         // A person without an address cannot be the issuer of a token.
         let Cell::Value(address) = email.into_address("email")? else {
             return Ok(());

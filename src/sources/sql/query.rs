@@ -1,15 +1,15 @@
 //! The query that returns the tokens, and the columns of queries, which have the names of those of a file.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::domain::ListedToken;
-use crate::sources::cells::{Value, quote};
+use crate::sources::cells::{CellRules, Value, quote};
 use crate::sources::rows::Columns;
 use crate::sources::{Error, file};
-use crate::time;
 use crate::upstream::database::{ReadTransaction, Record, Scalar};
 
 use super::statement::{Dialect, Statement};
@@ -29,11 +29,10 @@ const TOKEN_COLUMNS: Columns<13> = {
     }
 };
 
-const DATE_COLUMNS: [&str; 3] = ["expires_at", "created_at", "last_used_at"];
-
 pub(super) struct TokenQuery {
     pub statement: Statement,
     pub dialect: Dialect,
+    pub rules: CellRules,
 }
 
 impl TokenQuery {
@@ -51,6 +50,7 @@ impl TokenQuery {
         let values = self.values(since);
         let mut columns = None;
         let mut line = 0;
+        let mut units = BTreeSet::new();
         transaction
             .for_each_record(&self.statement.text, &values, |record| {
                 line += 1;
@@ -58,11 +58,11 @@ impl TokenQuery {
                     Some(columns) => columns,
                     None => columns.insert(self.map_columns(&record.columns())?),
                 };
-                each(line, columns.token(record))
+                each(line, columns.token(record, &self.rules, &mut units))
             })
             .await?;
         if let Some(columns) = columns {
-            return Ok(columns);
+            return Ok(ColumnMap { units, ..columns });
         }
         // The columns must be valid even without rows.
         let names = transaction.query_columns(&self.statement.text, &values);
@@ -85,7 +85,8 @@ impl TokenQuery {
         values.push(Scalar::Text(external_id.to_owned()));
         transaction
             .for_each_record(&query, &values, |record| {
-                let token = self.map_columns(&record.columns())?.token(record);
+                let columns = self.map_columns(&record.columns())?;
+                let token = columns.token(record, &self.rules, &mut BTreeSet::new());
                 found = Some(token.map_err(|reason| Error::content("query", reason))?);
                 Ok(ControlFlow::Break(()))
             })
@@ -99,7 +100,7 @@ impl TokenQuery {
     }
 
     fn map_columns(&self, names: &[String]) -> Result<ColumnMap<13>, Error> {
-        ColumnMap::new("query", &TOKEN_COLUMNS, names, self.dialect)
+        ColumnMap::new("query", &TOKEN_COLUMNS, names)
     }
 }
 
@@ -107,22 +108,27 @@ pub(super) struct ColumnMap<const N: usize> {
     columns: &'static Columns<N>,
     /// The index in `columns` of each column of the query.
     indexes: Vec<usize>,
-    dialect: Dialect,
+    /// In which units dates were numbers.
+    units: BTreeSet<&'static str>,
 }
 
 impl ColumnMap<13> {
     /// The reason of a refusal names the token.
-    fn token(&self, record: Record<'_>) -> Result<ListedToken, String> {
-        self.values(record)
-            .and_then(|values| file::parse_token(self.columns, values))
-            .map_err(|reason| {
-                let id = self.indexes.iter().position(|column| *column == 0);
-                match id.map(|id| record.scalar(id)) {
-                    Some(Scalar::Text(id)) => format!("token {}: {reason}", quote(&id)),
-                    Some(Scalar::Integer(id)) => format!("token {id}: {reason}"),
-                    _ => reason,
-                }
-            })
+    fn token(
+        &self,
+        record: Record<'_>,
+        rules: &CellRules,
+        units: &mut BTreeSet<&'static str>,
+    ) -> Result<ListedToken, String> {
+        let values = self.values(record);
+        file::parse_token(self.columns, values, rules, units).map_err(|reason| {
+            let id = self.indexes.iter().position(|column| *column == 0);
+            match id.map(|id| record.scalar(id)) {
+                Some(Scalar::Text(id)) => format!("token {}: {reason}", quote(&id)),
+                Some(Scalar::Integer(id)) => format!("token {id}: {reason}"),
+                _ => reason,
+            }
+        })
     }
 
     /// Describes which columns the query returns and which not.
@@ -134,18 +140,14 @@ impl ColumnMap<13> {
         if !missing.is_empty() {
             let _ = write!(text, " (without {})", missing.join(", "));
         }
+        text.push_str(&file::describe_units(&self.units));
         text
     }
 }
 
 impl<const N: usize> ColumnMap<N> {
     /// `key` names the query in errors.
-    pub fn new(
-        key: &str,
-        columns: &'static Columns<N>,
-        names: &[String],
-        dialect: Dialect,
-    ) -> Result<Self, Error> {
+    pub fn new(key: &str, columns: &'static Columns<N>, names: &[String]) -> Result<Self, Error> {
         let mut indexes: Vec<usize> = Vec::with_capacity(names.len());
         for name in names {
             let Some(index) = columns.find(name) else {
@@ -160,7 +162,7 @@ impl<const N: usize> ColumnMap<N> {
         let map = Self {
             columns,
             indexes,
-            dialect,
+            units: BTreeSet::new(),
         };
         if let Some(missing) = columns.required.iter().find(|name| !map.has(name)) {
             let reason = format!("has no column {missing}; write for example id AS {missing}");
@@ -176,13 +178,12 @@ impl<const N: usize> ColumnMap<N> {
     }
 
     /// The values of a row, in the order of `columns`.
-    pub fn values(&self, record: Record<'_>) -> Result<[Value; N], String> {
+    pub fn values(&self, record: Record<'_>) -> [Value; N] {
         let mut values = std::array::from_fn(|_| Value::Absent);
         for (position, index) in self.indexes.iter().enumerate() {
-            let name = self.columns.names[*index];
-            values[*index] = to_value(record.scalar(position), name, self.dialect)?;
+            values[*index] = to_value(record.scalar(position));
         }
-        Ok(values)
+        values
     }
 }
 
@@ -198,29 +199,106 @@ fn explain_unknown<const N: usize>(columns: &Columns<N>, name: &str, names: &[St
 }
 
 /// Converts a value to the form that it has in a file.
-fn to_value(scalar: Scalar, name: &str, dialect: Dialect) -> Result<Value, String> {
+fn to_value(scalar: Scalar) -> Value {
     let text = match scalar {
-        Scalar::Null => return Ok(Value::Empty),
-        Scalar::Text(text) if dialect == Dialect::Sqlite && DATE_COLUMNS.contains(&name) => {
-            // SQLite's functions write UTC without a zone.
-            time::add_utc(text.trim()).unwrap_or(text)
-        }
+        Scalar::Null => return Value::Empty,
         Scalar::Text(text) => text,
         Scalar::Integer(number) => number.to_string(),
+        Scalar::Real(number) => return Value::Other(number.to_string(), "a fraction"),
         Scalar::Bool(flag) => flag.to_string(),
         Scalar::Instant(at) => at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        Scalar::Local(at) => at.to_string(),
         Scalar::Date(date) => date.to_string(),
-        Scalar::Infinity if name == "expires_at" => "never".to_owned(),
-        Scalar::Infinity => {
-            return Err(format!(
-                "{name} is infinity; convert it to null in the query"
-            ));
-        }
         Scalar::Other(kind) => {
-            return Err(format!(
-                "{name} is of type {kind}, not a text, number or date; cast it in the query"
+            return Value::Unreadable(format!(
+                "is of type {kind}, not a text, number or date; cast it in the query"
             ));
         }
     };
-    Value::text(name, &text)
+    Value::text(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{NaiveDate, NaiveDateTime};
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    /// A valid value of each column, in their order.
+    fn row(number: usize) -> [Scalar; 13] {
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        [
+            Scalar::Text(format!("t{number}")),
+            text("name"),
+            text("ada@example.org"),
+            Scalar::Integer(1_796_428_800),
+            text("description"),
+            text("account"),
+            text("role"),
+            text("scope"),
+            Scalar::Date(NaiveDate::from_ymd_opt(2026, 1, 2).unwrap_or_default()),
+            text("2026-11-20 08:01:44"),
+            text("Ada"),
+            Scalar::Bool(true),
+            Scalar::Integer(7),
+        ]
+    }
+
+    fn odd(number: usize) -> Scalar {
+        match number % 12 {
+            0 => Scalar::Null,
+            1 => Scalar::Text(format!("soon {number}")),
+            2 => Scalar::Text("9".repeat(number % 40)),
+            3 => Scalar::Integer(i64::MIN),
+            4 => Scalar::Integer(i64::MAX - number as i64),
+            5 => Scalar::Real(f64::NAN),
+            6 => Scalar::Real(1e300),
+            7 => Scalar::Bool(number.is_multiple_of(2)),
+            8 => Scalar::Instant(DateTime::<Utc>::MAX_UTC),
+            9 => Scalar::Local(NaiveDateTime::MIN),
+            10 => Scalar::Date(NaiveDate::MAX),
+            _ => Scalar::Other("JSONB".to_owned()),
+        }
+    }
+
+    /// The token as JSON, without what these keys say.
+    fn read(row: [Scalar; 13], without: &[&str]) -> Json {
+        let rules = CellRules::default();
+        let values = row.map(to_value);
+        let token = file::parse_token(&TOKEN_COLUMNS, values, &rules, &mut BTreeSet::new());
+        let mut json = serde_json::to_value(token.unwrap()).unwrap();
+        for key in without {
+            json.as_object_mut().unwrap().remove(*key);
+        }
+        json
+    }
+
+    #[test]
+    fn one_odd_value_changes_nothing_else() {
+        let fields: [&[&str]; 13] = [
+            &["external_id"],
+            &["name"],
+            &["issuer"],
+            &["expiry", "expiry_day"],
+            &["description"],
+            &["account"],
+            &["role"],
+            &["scope"],
+            &["created_at"],
+            &["last_used_at"],
+            &["issuer_name"],
+            &["status"],
+            &["issuer_id"],
+        ];
+        for number in 0..10_000 {
+            let column = 1 + number / 12 % 12;
+            let mut row_with_odd_value = row(number);
+            row_with_odd_value[column] = odd(number);
+            let mut without = fields[column].to_vec();
+            without.push("unreadable");
+            let plain = read(row(number), &without);
+            assert_eq!(read(row_with_odd_value, &without), plain, "{number}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Rows whose columns are known only by name, and the values of statements.
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use sqlx::postgres::{PgArguments, PgRow, PgTypeKind};
 use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
 use sqlx::{Arguments, Column, Decode, Row as _, Sqlite, Type, TypeInfo, ValueRef};
@@ -12,18 +12,18 @@ pub(super) enum Row<'a> {
     Postgres(&'a PgRow),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scalar {
     Null,
     /// Also a UUID or the label of an enum.
     Text(String),
     Integer(i64),
     Bool(bool),
-    /// Without a time zone it counts as UTC.
+    Real(f64),
     Instant(DateTime<Utc>),
+    /// An instant without a time zone.
+    Local(NaiveDateTime),
     Date(NaiveDate),
-    /// PostgreSQL's date `infinity`.
-    Infinity,
     /// The name of a type that lapsed does not read.
     Other(String),
 }
@@ -64,6 +64,7 @@ fn sqlite_scalar(row: &SqliteRow, index: usize) -> Option<Scalar> {
     Some(match kind.as_str() {
         "TEXT" => Scalar::Text(decode::<String>(value)?),
         "INTEGER" => Scalar::Integer(decode::<i64>(value)?),
+        "REAL" => Scalar::Real(decode::<f64>(value)?),
         _ => Scalar::Other(kind),
     })
 }
@@ -87,14 +88,22 @@ fn postgres_scalar(row: &PgRow, index: usize) -> Option<Scalar> {
         "UUID" => Scalar::Text(row.try_get_unchecked::<Uuid, _>(index).ok()?.to_string()),
         "INT2" | "INT4" | "INT8" => Scalar::Integer(number()?),
         "BOOL" => Scalar::Bool(row.try_get_unchecked(index).ok()?),
-        "TIMESTAMPTZ" | "TIMESTAMP" => match number()? {
-            i64::MAX => Scalar::Infinity,
-            micros => Scalar::Instant(
-                postgres_epoch().checked_add_signed(TimeDelta::microseconds(micros))?,
-            ),
+        "FLOAT8" => Scalar::Real(row.try_get_unchecked(index).ok()?),
+        kind @ ("TIMESTAMPTZ" | "TIMESTAMP") => match number()? {
+            i64::MAX => infinity(),
+            i64::MIN => minus_infinity(),
+            micros => {
+                let at = postgres_epoch().checked_add_signed(TimeDelta::microseconds(micros))?;
+                if kind == "TIMESTAMP" {
+                    Scalar::Local(at.naive_utc())
+                } else {
+                    Scalar::Instant(at)
+                }
+            }
         },
         "DATE" => match number()? {
-            days if days == i64::from(i32::MAX) => Scalar::Infinity,
+            days if days == i64::from(i32::MAX) => infinity(),
+            days if days == i64::from(i32::MIN) => minus_infinity(),
             days => Scalar::Date(
                 postgres_epoch()
                     .date_naive()
@@ -103,6 +112,14 @@ fn postgres_scalar(row: &PgRow, index: usize) -> Option<Scalar> {
         },
         name => Scalar::Other(name.to_owned()),
     })
+}
+
+fn infinity() -> Scalar {
+    Scalar::Text("infinity".to_owned())
+}
+
+fn minus_infinity() -> Scalar {
+    Scalar::Text("-infinity".to_owned())
 }
 
 /// PostgreSQL counts from 2000.
@@ -117,14 +134,14 @@ pub(super) fn sqlite_arguments(values: &[Scalar]) -> SqliteArguments {
     for value in values {
         // Adding these types cannot fail.
         let _ = match value {
-            Scalar::Null | Scalar::Other(_) | Scalar::Infinity => {
-                arguments.add(Option::<String>::None)
-            }
+            Scalar::Null | Scalar::Other(_) => arguments.add(Option::<String>::None),
             Scalar::Text(text) => arguments.add(text.clone()),
             Scalar::Integer(number) => arguments.add(*number),
             Scalar::Bool(flag) => arguments.add(*flag),
             Scalar::Instant(at) => arguments.add(at.format("%Y-%m-%d %H:%M:%S").to_string()),
             Scalar::Date(date) => arguments.add(date.to_string()),
+            Scalar::Local(at) => arguments.add(at.to_string()),
+            Scalar::Real(number) => arguments.add(*number),
         };
     }
     arguments
@@ -134,14 +151,14 @@ pub(super) fn postgres_arguments(values: &[Scalar]) -> PgArguments {
     let mut arguments = PgArguments::default();
     for value in values {
         let _ = match value {
-            Scalar::Null | Scalar::Other(_) | Scalar::Infinity => {
-                arguments.add(Option::<String>::None)
-            }
+            Scalar::Null | Scalar::Other(_) => arguments.add(Option::<String>::None),
             Scalar::Text(text) => arguments.add(text),
             Scalar::Integer(number) => arguments.add(*number),
             Scalar::Bool(flag) => arguments.add(*flag),
             Scalar::Instant(at) => arguments.add(*at),
             Scalar::Date(date) => arguments.add(*date),
+            Scalar::Local(at) => arguments.add(*at),
+            Scalar::Real(number) => arguments.add(*number),
         };
     }
     arguments

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::{Address, Expiry, Policy, Token};
 use lapsed::engine::{Engine, ImportMode, ImportTarget, Report, SweepOptions, import};
-use lapsed::sources::file::{Input, ReadCallbacks, read_files};
+use lapsed::sources::file::{Input, ReadCallbacks, ReadOptions, read_files};
 use lapsed::store::{ClaimedMail, NoticeRow, Store};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
@@ -197,7 +197,12 @@ async fn the_first_import_records_the_policy_that_set_due_at(#[values(Sqlite, Po
         let file = fresh.folder().join("tokens.csv");
         let rows = format!("external_id,name,issuer_email,expires_at\n{name},,,{expires}\n");
         std::fs::write(&file, rows).unwrap();
-        let listing = read_files(&[Input::Path(file)], &mut ReadCallbacks::default()).unwrap();
+        let listing = read_files(
+            &[Input::Path(file)],
+            &ReadOptions::default(),
+            &mut ReadCallbacks::default(),
+        )
+        .unwrap();
         let into = ImportTarget {
             store: &store,
             policy,

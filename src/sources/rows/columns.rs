@@ -1,0 +1,56 @@
+//! The columns of a kind of file.
+
+use super::super::cells::quote;
+use crate::nearest::nearest;
+
+pub(crate) struct Columns<const N: usize> {
+    /// Their names, in the order of the values of a row.
+    pub names: [&'static str; N],
+    pub required: &'static [&'static str],
+    /// The header of lapsed's own CSV, each name with the column that it fills. Its cells have a quote before what a
+    /// spreadsheet could take for a formula.
+    pub export: &'static [(&'static str, Target)],
+}
+
+/// What a cell of lapsed's own CSV fills.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    Column(&'static str),
+    /// Only the word `never` counts.
+    NeverOf(&'static str),
+    Nothing,
+}
+
+impl<const N: usize> Columns<N> {
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| *known == name)
+    }
+
+    /// The message for a name that is not a column.
+    pub fn explain_unknown(&self, name: &str) -> String {
+        let quoted = quote(name);
+        let all = self.names.join(", ");
+        let hint = if self.export.is_empty() {
+            ""
+        } else {
+            "; map it with columns, or skip it with extra = \"ignore\""
+        };
+        match nearest(name, self.names) {
+            Some(nearest) => {
+                format!(
+                    "{quoted} is not a column; did you mean {nearest}? The columns are {all}{hint}"
+                )
+            }
+            None => format!("{quoted} is not a column; the columns are {all}{hint}"),
+        }
+    }
+
+    /// The column that a cell of lapsed's own export fills.
+    pub fn export_column(&self, target: Target, is_never: bool) -> Option<usize> {
+        match target {
+            Target::Column(name) => self.find(name),
+            Target::NeverOf(name) if is_never => self.find(name),
+            Target::NeverOf(_) | Target::Nothing => None,
+        }
+    }
+}
