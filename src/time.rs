@@ -3,7 +3,7 @@
 mod forms;
 
 use chrono::format::{Parsed, StrftimeItems};
-use chrono::{DateTime, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 pub use self::forms::NoInstant;
@@ -83,13 +83,11 @@ impl DateRules {
         let at = match zone {
             Zone::Offset(offset) => (local - offset).and_utc(),
             // The earlier one of an hour that occurs twice; an hour that is skipped counts by the offset before it.
-            Zone::Named(zone) => match zone.from_local_datetime(&local).earliest() {
-                Some(at) => at.to_utc(),
-                None => {
-                    let before = zone.offset_from_utc_datetime(&(local - TimeDelta::days(1)));
-                    (local - before.fix()).and_utc()
-                }
-            },
+            Zone::Named(zone) => {
+                let before = zone.offset_from_utc_datetime(&(local - TimeDelta::days(1)));
+                let at = zone.from_local_datetime(&local).earliest();
+                at.map_or((local - before.fix()).and_utc(), |at| at.to_utc())
+            }
         };
         let unit = None;
         to_storable(at).map(|at| Moment { at, day, unit })
@@ -137,7 +135,11 @@ fn parse_as(format: &str, text: &str) -> Option<Stamp> {
         .map(|east| Zone::Offset(TimeDelta::seconds(east.into())));
     let time = parsed.to_naive_time().ok();
     Some(Stamp {
-        date: parsed.to_naive_date().ok()?,
+        // Dates far beyond these years could not be shifted into a time zone.
+        date: parsed
+            .to_naive_date()
+            .ok()
+            .filter(|date| (0..=9999).contains(&date.year()))?,
         time: time.map(|time| time - NaiveTime::MIN),
         zone,
     })

@@ -20,7 +20,7 @@ use crate::files::create_private;
 use crate::sources::cells::CellRules;
 use crate::sources::file::{self as token_file, ReadCallbacks, ReadOptions, Span, UnreadableCell};
 use crate::sources::rows::options::{Extra, parse_items};
-use crate::sources::{Listing, RefusedRow};
+use crate::sources::{Listing, RefusedRow, RefusedRows};
 use crate::text;
 use crate::time::DateRules;
 
@@ -76,13 +76,7 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     .await?;
     drop(bar);
     if args.rejects.is_none() {
-        refused.shown.iter().for_each(print_refusal);
-        let omitted = refused.count - refused.shown.len() as u64;
-        if omitted > 0 {
-            anstream::eprintln!(
-                "refused: {omitted} more rows; `--rejects FILE` names all of them, and writes them to a file"
-            );
-        }
+        print_refusals(&refused);
     }
     anstream::println!("{}", summary(counts, mode));
     Ok(if counts.refused > 0 || unreadable > 0 {
@@ -90,6 +84,16 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+fn print_refusals(refused: &RefusedRows) {
+    refused.shown.iter().for_each(print_refusal);
+    let omitted = refused.count - refused.shown.len() as u64;
+    if omitted > 0 {
+        anstream::eprintln!(
+            "refused: {omitted} more rows; `--rejects FILE` names all of them, and writes them to a file"
+        );
+    }
 }
 
 fn check_source_name(name: &str) -> Result<()> {
@@ -379,6 +383,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(fs::read_to_string(&new).unwrap(), copied);
+    }
+
+    #[test]
+    fn refused_records_of_a_page_are_copied_into_a_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, new) = (
+            folder.path().join("page.json"),
+            folder.path().join("new.json"),
+        );
+        let page = r#"{"next":1,"data":{"tokens":[{"external_id":"a"}, {"name":"x"}]}}"#;
+        fs::write(&input, page).unwrap();
+        let options = ReadOptions {
+            items: parse_items("data.tokens").unwrap(),
+            ..ReadOptions::default()
+        };
+        read_file(&Input::File(input), &options, Some(new.clone())).unwrap();
+        let copied = fs::read_to_string(&new).unwrap();
+        assert_eq!(copied, "{\"data\":{\"tokens\":[\n{\"name\":\"x\"}\n]}}\n");
+        let read = read_file(&Input::File(new), &options, None).unwrap();
+        assert_eq!((read.count, read.refusals.count), (0, 1));
     }
 
     #[test]

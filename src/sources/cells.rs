@@ -56,7 +56,7 @@ impl Value {
         }
     }
 
-    fn to_text(self) -> Result<Cell<String>, String> {
+    fn into_plain_text(self) -> Result<Cell<String>, String> {
         match self {
             Self::Absent => Ok(Cell::Absent),
             Self::Empty => Ok(Cell::Empty),
@@ -67,7 +67,7 @@ impl Value {
     }
 
     fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Cell<T>, String> {
-        Ok(match self.to_text()? {
+        Ok(match self.into_plain_text()? {
             Cell::Absent => Cell::Absent,
             Cell::Empty => Cell::Empty,
             Cell::Value(text) => {
@@ -77,7 +77,8 @@ impl Value {
     }
 
     pub fn into_text(self, column: &str) -> Result<Cell<String>, String> {
-        self.to_text().map_err(|why| format!("{column} {why}"))
+        self.into_plain_text()
+            .map_err(|why| format!("{column} {why}"))
     }
 
     pub fn parse<T>(
@@ -170,7 +171,7 @@ impl CellReader<'_> {
     }
 
     pub fn text(&mut self, column: &str, value: Value) -> Cell<String> {
-        self.keep(column, value.to_text())
+        self.keep(column, value.into_plain_text())
     }
 
     pub fn address(&mut self, column: &str, value: Value) -> Cell<Address> {
@@ -255,7 +256,7 @@ fn without_placeholder(value: Value) -> Value {
     }
 }
 
-/// MySQL writes a missing date as `0000-00-00 00:00:00`.
+/// `MySQL` writes a missing date as `0000-00-00 00:00:00`.
 fn is_zero_date(text: &str) -> bool {
     text.starts_with("0000-00-00")
 }

@@ -21,7 +21,7 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Cell, ListedToken, Status, Token};
+use crate::domain::{Cell, ListedToken, Status, Token, column};
 
 use super::cells::CellRules;
 use super::file::run_blocking;
@@ -225,8 +225,9 @@ impl Source for SqlSource {
             return Err(Error::RolledBack(Box::new(Error::content("revoke", why))));
         }
         match self.find_token(external_id).await {
-            Ok(Some(after)) if !has_ended(&before, &after) => Err(Error::StillThere),
-            Ok(_) => Ok(()),
+            Ok(Some(after)) if has_ended(&before, &after) => Ok(()),
+            Ok(Some(after)) => Err(unclear_end(&after).unwrap_or(Error::StillThere)),
+            Ok(None) => Ok(()),
             Err(error) => Err(error.outcome_unknown()),
         }
     }
@@ -418,6 +419,15 @@ fn has_ended(before: &ListedToken, after: &ListedToken) -> bool {
         (None, Some(_)) => true,
         (Some(before), Some(after)) => after < before,
     }
+}
+
+/// Whether the token may have ended, because what would say so cannot be read.
+fn unclear_end(after: &ListedToken) -> Option<Error> {
+    let columns = [column::STATUS, column::EXPIRES_AT];
+    let (column, why) = columns
+        .into_iter()
+        .find_map(|column| Some((column, after.unreadable.get(column)?)))?;
+    Some(Error::content("query", format!("{column} {why}")).outcome_unknown())
 }
 
 /// Builds the listing. A row with the id of an earlier row is refused.

@@ -173,6 +173,18 @@ fn a_format_decides_between_two_readings(
 }
 
 #[rstest]
+#[case("+262142-12-31")]
+#[case("-262143-01-01")]
+fn a_year_beyond_the_calendar_is_no_date(#[case] text: &str) {
+    let rules = DateRules {
+        format: Some("%Y-%m-%d".to_owned()),
+        timezone: Some(Tz::America__Los_Angeles),
+        ..DateRules::default()
+    };
+    assert!(rules.parse(text).is_err());
+}
+
+#[rstest]
 #[case("%Q")]
 #[case("%H:%M")]
 #[case("%m/%Y")]

@@ -65,7 +65,7 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
         let mut cells = Cells::new(&self);
         while let Some(key) = map.next_key::<String>()? {
             if cells.is_export(&key) {
-                cells.set_exported(&key, map.next_value()?);
+                cells.set_exported(&key, &map.next_value()?);
             } else if self.names.find(&key).next().is_some() {
                 cells.set(&key, &map.next_value()?);
             } else {
@@ -111,12 +111,13 @@ impl<'a, const N: usize> Cells<'a, N> {
         self.is_export && self.keys >= FIRST_KEYS
     }
 
-    fn set_exported(&mut self, key: &str, json: Json) {
+    fn set_exported(&mut self, key: &str, json: &Json) {
         let columns = self.object.columns;
         let target = columns.export.iter().find(|(name, _)| *name == key);
-        let column = target.and_then(|(_, target)| columns.export_column(*target, json == "never"));
+        let column =
+            target.and_then(|(_, target)| columns.export_column(*target, *json == "never"));
         if let Some(column) = column {
-            self.values[column] = json_value(&json);
+            self.values[column] = json_value(json);
         }
     }
 

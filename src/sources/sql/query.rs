@@ -56,7 +56,7 @@ impl TokenQuery {
                 line += 1;
                 let columns = match &mut columns {
                     Some(columns) => columns,
-                    None => columns.insert(self.map_columns(&record.columns())?),
+                    None => columns.insert(Self::map_columns(&record.columns())?),
                 };
                 each(line, columns.token(record, &self.rules, &mut units))
             })
@@ -66,7 +66,7 @@ impl TokenQuery {
         }
         // The columns must be valid even without rows.
         let names = transaction.query_columns(&self.statement.text, &values);
-        self.map_columns(&names.await?)
+        Self::map_columns(&names.await?)
     }
 
     pub async fn find_token(
@@ -85,7 +85,7 @@ impl TokenQuery {
         values.push(Scalar::Text(external_id.to_owned()));
         transaction
             .for_each_record(&query, &values, |record| {
-                let columns = self.map_columns(&record.columns())?;
+                let columns = Self::map_columns(&record.columns())?;
                 let token = columns.token(record, &self.rules, &mut BTreeSet::new());
                 found = Some(token.map_err(|reason| Error::content("query", reason))?);
                 Ok(ControlFlow::Break(()))
@@ -99,7 +99,7 @@ impl TokenQuery {
         names.map(|_| Scalar::Instant(since)).collect()
     }
 
-    fn map_columns(&self, names: &[String]) -> Result<ColumnMap<13>, Error> {
+    fn map_columns(names: &[String]) -> Result<ColumnMap<13>, Error> {
         ColumnMap::new("query", &TOKEN_COLUMNS, names)
     }
 }
@@ -246,12 +246,13 @@ mod tests {
     }
 
     fn odd(number: usize) -> Scalar {
+        let small = i64::try_from(number).unwrap_or_default();
         match number % 12 {
             0 => Scalar::Null,
             1 => Scalar::Text(format!("soon {number}")),
             2 => Scalar::Text("9".repeat(number % 40)),
             3 => Scalar::Integer(i64::MIN),
-            4 => Scalar::Integer(i64::MAX - number as i64),
+            4 => Scalar::Integer(i64::MAX - small),
             5 => Scalar::Real(f64::NAN),
             6 => Scalar::Real(1e300),
             7 => Scalar::Bool(number.is_multiple_of(2)),
