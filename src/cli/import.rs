@@ -223,7 +223,7 @@ fn read_with(
         on_progress: Some(&mut progress),
         on_refused: Some(&mut refused),
         on_unreadable: Some(&mut unreadable),
-        on_unended: Some(&mut unended),
+        accept_unended: Some(&mut unended),
     };
     Ok(token_file::read_files(
         std::slice::from_ref(input),

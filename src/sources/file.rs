@@ -225,7 +225,7 @@ pub struct ReadCallbacks<'a> {
     pub on_unreadable: Option<&'a mut dyn FnMut(UnreadableCell)>,
     /// Called with the line of a last row without a line end. Without it, such a row is refused: the file may have
     /// been cut off.
-    pub on_unended: Option<&'a mut dyn FnMut(u64)>,
+    pub accept_unended: Option<&'a mut dyn FnMut(u64)>,
 }
 
 /// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Rows that cannot
@@ -328,7 +328,7 @@ impl FileReader<'_, '_> {
 
     fn read_row(&mut self, index: usize, file: &str, row: Row<12>) -> Result<(), Error> {
         let (line, span) = (row.line, row.span);
-        let values = match &mut self.callbacks.on_unended {
+        let values = match &mut self.callbacks.accept_unended {
             Some(on_unended) if row.is_unended => {
                 on_unended(line);
                 row.values
