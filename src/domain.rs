@@ -40,6 +40,6 @@ pub use string_enum::UnknownValue;
 pub(crate) use string_enum::string_enum;
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Generation, LOCAL_SOURCE, ListedToken, Status, Token, TokenId,
-    TokenRef, Unreadable, column,
+    TokenRef, Unreadable, When, column,
 };
 pub use upstream::{Backoff, DirectoryTerms, Name, SourceTerms, SyncAlert, SyncState};

@@ -59,6 +59,8 @@ CREATE TABLE token (
     created_at    TIMESTAMPTZ,
     expiry        TEXT NOT NULL CHECK (expiry IN ('never', 'at', 'unknown')),
     expires_at    TIMESTAMPTZ CHECK ((expires_at IS NOT NULL) = (expiry = 'at')),
+    -- The date, if the source reports a plain date: expires_at is then its start or end in the source's time zone.
+    expiry_day    TEXT CHECK (expiry_day IS NULL OR expiry = 'at'),
     expiry_origin TEXT CHECK (expiry_origin IN ('source', 'computed', 'policy')),
     -- Our policy set the expiry because the source reports none.
     expiry_unreported BOOLEAN NOT NULL DEFAULT FALSE,

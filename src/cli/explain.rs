@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::args::Explain;
 use super::exit::{Exit, Result};
 use super::notice::message_id;
-use super::output::when::format_when;
+use super::output::when::{format_expiry, format_when};
 use super::output::{self, Sheet, View};
 use super::setup::{self, Mode};
 use super::steps::{
@@ -19,7 +19,8 @@ use super::steps::{
 use super::{Context, query};
 use crate::domain::{
     AccountAdmins, Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, NewNotice,
-    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, forecast_notices,
+    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, column,
+    forecast_notices,
 };
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{FindingRow, NoticeRow, Store};
@@ -126,6 +127,9 @@ impl Explanation {
         let token = &self.token;
         let status = token.status_at(self.now);
         let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
+        let expires = token.expires();
+        let expires = expires.map(|when| format_expiry(when, self.now, self.policy.zone));
+        let expires = expires.unwrap_or_default();
         match (token.expiry, status) {
             (_, Status::Disabled | Status::Revoked | Status::Gone) => {
                 format!("The token is {status}: no warnings are sent about it.")
@@ -134,31 +138,23 @@ impl Explanation {
             (Expiry::Unknown, _) => {
                 "Its source does not say when it expires, so no warnings can be sent.".to_owned()
             }
-            (Expiry::At(at), Status::Expired) if was_first_seen_expired(token) => {
+            (Expiry::At(_), Status::Expired) if was_first_seen_expired(token) => {
                 format!(
-                    "It expired {}, before lapsed first saw it: it is marked, and no mail is sent.",
-                    self.format_when(at)
+                    "It expired {expires}, before lapsed first saw it: it is marked, and no mail is sent."
                 )
             }
-            (Expiry::At(at), Status::Expired) if is_ours => format!(
-                "The expiry that your policy sets has passed: {}. Its source sets no expiry, so it still works.",
-                self.format_when(at)
+            (Expiry::At(_), Status::Expired) if is_ours => format!(
+                "The expiry that your policy sets has passed: {expires}. Its source sets no expiry, so it still works."
             ),
-            (Expiry::At(at), _) if token.has_outdated_expiry() && status == Status::Active => {
-                format!(
-                    "It is {status}. The expiry that its source reports now cannot be read; warnings go on by the last one: \
-                 {}.",
-                    self.format_when(at)
-                )
-            }
-            (Expiry::At(at), Status::Active) if is_ours => format!(
-                "It is active. Its source sets no expiry; your policy sets one: {}. It still works after that.",
-                self.format_when(at)
+            (Expiry::At(_), Status::Active) if token.has_outdated_expiry() => format!(
+                "It is active. The expiry that its source reports now cannot be read; warnings go on by the last one: \
+                 {expires}."
             ),
-            (Expiry::At(at), Status::Expired) => format!("It expired {}.", self.format_when(at)),
-            (Expiry::At(at), Status::Active) => {
-                format!("It is active and expires {}.", self.format_when(at))
-            }
+            (Expiry::At(_), Status::Active) if is_ours => format!(
+                "It is active. Its source sets no expiry; your policy sets one: {expires}. It still works after that."
+            ),
+            (Expiry::At(_), Status::Expired) => format!("It expired {expires}."),
+            (Expiry::At(_), Status::Active) => format!("It is active and expires {expires}."),
         }
     }
 
@@ -195,8 +191,12 @@ impl Explanation {
             };
             sheet.text(&format!("{address}: {basis}{why}"));
         }
-        if self.token.issuer.is_none() {
-            sheet.text("the token has no known issuer");
+        match self.token.unreadable.get(column::ISSUER) {
+            Some(reason) => sheet.text(&format!(
+                "its source names an issuer that could not be read: {reason}"
+            )),
+            None if self.token.issuer.is_none() => sheet.text("the token has no known issuer"),
+            None => {}
         }
         if notified.is_empty() && !self.is_silent {
             sheet.text(

@@ -17,7 +17,7 @@ use super::output::{Cell, Column, Field, Printer, Row};
 use super::setup::{self, Mode};
 use super::steps::{is_about_expiry, send_time};
 use crate::domain::{
-    AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, forecast_notices,
+    AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, When, forecast_notices,
 };
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{self, NoticeRow, Store};
@@ -116,7 +116,7 @@ pub(super) struct ForecastRow {
     pub(super) token_id: TokenId,
     pub(super) token_name: String,
     pub(super) source: String,
-    pub(super) expires_at: DateTime<Utc>,
+    pub(super) expires: When,
     /// `None` for the expiry itself.
     pub(super) step: Option<Step>,
     pub(super) recipients: Vec<Address>,
@@ -128,20 +128,24 @@ impl Row for ForecastRow {
         ("token_id", |row, _| json!(row.token_id)),
         ("token_name", |row, _| json!(row.token_name)),
         ("source", |row, _| json!(row.source)),
-        ("expires_at", |row, _| rfc3339(row.expires_at)),
+        ("expires_at", |row, _| rfc3339(row.expires.at)),
+        ("expires_on", |row, _| json!(row.expires.day)),
         ("step", |row, _| {
             json!(row.step.map(|step| step.to_string()))
         }),
         ("recipients", |row, _| json!(row.recipients)),
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("AT", 0, |row, view| Cell::when(row.at, view)),
+        Column::fixed("AT", 0, |row, view| match row.step {
+            Some(_) => Cell::when(row.at, view),
+            None => Cell::expiry(Some(row.expires), view),
+        }),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
         Column::fixed("STEP", 0, |row, _| {
             Cell::optional(row.step.map(|step| step.to_string()))
         }),
         Column::fixed("EXPIRES", 2, |row, view| {
-            Cell::instant(row.expires_at, view)
+            Cell::expires(Some(row.expires), view)
         }),
         Column::elastic("RECIPIENTS", 1, 16, |row, _| Cell::list(&row.recipients)),
         Column::elastic("SOURCE", 3, 8, |row, _| Cell::name(&row.source)),
@@ -228,7 +232,7 @@ impl TokenPage {
 
     /// The warnings about a token in the window, or its expiry if there are none.
     fn rows(&self, token: &Token, policy: &Policy, window: Window) -> Vec<ForecastRow> {
-        let Some(expires_at) = token.expiry.at() else {
+        let Some(expires) = token.expires() else {
             return Vec::new();
         };
         let mut warnings: BTreeMap<(DateTime<Utc>, Step), Vec<Address>> = BTreeMap::new();
@@ -259,7 +263,7 @@ impl TokenPage {
             token_id: token.id,
             token_name: token.label().to_owned(),
             source: token.source.clone(),
-            expires_at,
+            expires,
             step,
             recipients,
         };
@@ -269,8 +273,8 @@ impl TokenPage {
                 rows.push(build_row(at, Some(step), recipients));
             }
         }
-        if rows.is_empty() && expires_at <= window.until {
-            rows.push(build_row(expires_at, None, Vec::new()));
+        if rows.is_empty() && expires.at <= window.until {
+            rows.push(build_row(expires.at, None, Vec::new()));
         }
         rows
     }

@@ -265,6 +265,7 @@ impl Row for Difference {
         ("issuer", |row, _| json!(row.token.issuer)),
         ("status", |row, _| json!(row.token.status)),
         ("expires_at", |row, _| rfc3339(row.token.expiry.at())),
+        ("expires_on", |row, _| json!(row.token.expiry_day)),
         ("fields", |row, _| json!(changed_fields(&row.change))),
     ];
     const COLUMNS: &'static [Column<Self>] = &[
@@ -273,7 +274,7 @@ impl Row for Difference {
         Column::elastic("NAME", 2, 12, |row, _| Cell::name(&row.token.name)),
         Column::fixed("STATUS", 3, |row, _| status_cell(row.token.status)),
         Column::fixed("EXPIRES", 3, |row, view| {
-            Cell::instant(row.token.expiry.at(), view)
+            Cell::expires(row.token.expires(), view)
         }),
         Column::elastic("ISSUER", 4, 12, |row, _| {
             Cell::optional(row.token.issuer.as_ref())

@@ -160,6 +160,8 @@ impl Row for TokenView {
         ("created_at", |row, _| rfc3339(row.token.created_at)),
         // Null if it never expires or the expiry is unknown.
         ("expires_at", |row, _| rfc3339(row.token.expiry.at())),
+        // The plain date, if the source reports one: expires_at is then its start or end.
+        ("expires_on", |row, _| json!(row.token.expiry_day)),
         ("expiry", |row, _| json!(row.token.expiry.kind())),
         ("expiry_origin", |row, _| json!(row.token.expiry_origin)),
         ("status", |row, now| json!(row.token.status_at(now))),
@@ -261,17 +263,17 @@ fn origin_text(origin: ExpiryOrigin) -> &'static str {
 }
 
 fn expiry_cell(token: &Token, view: &View) -> Cell {
-    let Some(at) = token.expiry.at() else {
+    let Some(expires) = token.expires() else {
         return Cell::new(token.expiry.kind());
     };
-    let remaining = at - view.now;
+    let remaining = expires.at - view.now;
     let style = match token.status_at(view.now) {
         Status::Active if remaining <= URGENT => BAD,
         Status::Active if remaining <= SOON => WARN,
         Status::Active => Style::new(),
         Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => FAINT,
     };
-    Cell::when(at, view).style(style)
+    Cell::expiry(Some(expires), view).style(style)
 }
 
 pub(super) fn status_cell(status: Status) -> Cell {

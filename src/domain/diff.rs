@@ -112,6 +112,7 @@ impl MergeRules<'_> {
             (Expiry::At(_) | Expiry::Never, _) => (reported, Some(ExpiryOrigin::Source)),
         };
         token.expiry = expiry;
+        token.expiry_day = listed.expiry_day;
         token.expiry_origin = origin;
         token.is_expiry_unreported =
             origin == Some(ExpiryOrigin::Policy) && reported == Expiry::Unknown;
@@ -273,8 +274,10 @@ fn update_in_place(
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
     }
-    // An expiry that our policy set is not a renewal: the token's life continues.
-    if has_moved && expiry_origin != Some(ExpiryOrigin::Policy) {
+    // An expiry that our policy set is not a renewal, nor is a date that is read in another time zone: the token's life
+    // continues.
+    let is_same_day = known.expiry_day.is_some() && known.expiry_day == token.expiry_day;
+    if has_moved && !is_same_day && expiry_origin != Some(ExpiryOrigin::Policy) {
         token.life_from = Some(now);
     }
     if is_changed {
@@ -340,7 +343,10 @@ pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
         ("role", old.role != new.role),
         ("scope", old.scope != new.scope),
         ("created_at", old.created_at != new.created_at),
-        ("expires_at", old.expiry != new.expiry),
+        (
+            column::EXPIRES_AT,
+            old.expires() != new.expires() || old.expiry != new.expiry,
+        ),
         ("expiry_origin", old.expiry_origin != new.expiry_origin),
         ("secret_version", old.secret_version != new.secret_version),
         ("status", old.status != new.status),

@@ -238,7 +238,11 @@ impl Rules {
             return None;
         }
         let (life, max) = (format_span(life), format_span(max));
-        let (first, last) = (format_day(from), format_day(ends_at));
+        let last = token.expiry_day.map(|day| day.to_string());
+        let (first, last) = (
+            format_day(from),
+            last.unwrap_or_else(|| format_day(ends_at)),
+        );
         let evidence = format!("it lives {life} from {first} to {last}; max_ttl is {max}");
         Some((Some(from), evidence))
     }

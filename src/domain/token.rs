@@ -71,6 +71,20 @@ impl Expiry {
     }
 }
 
+/// When something happens: at an instant, or on a plain date, which is the same in every time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// The start or the end of the date in the time zone of its source.
+    pub at: DateTime<Utc>,
+    pub day: Option<NaiveDate>,
+}
+
+impl From<DateTime<Utc>> for When {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self { at, day: None }
+    }
+}
+
 string_enum! {
     ExpiryOrigin {
         Source = "source",
@@ -125,6 +139,8 @@ pub struct Token {
     pub scope: Option<String>,
     pub created_at: Option<DateTime<Utc>>,
     pub expiry: Expiry,
+    /// The plain date that the source wrote as the expiry.
+    pub expiry_day: Option<NaiveDate>,
     /// `None` for an unknown expiry.
     pub expiry_origin: Option<ExpiryOrigin>,
     /// Whether our policy set the expiry because the source reports none: neither a date nor that it never expires.
@@ -185,6 +201,11 @@ impl Token {
     /// Whether it has expired and is not marked as expired yet.
     pub fn needs_expiry_mark(&self, now: DateTime<Utc>) -> bool {
         self.status == Status::Active && self.status_at(now) == Status::Expired
+    }
+
+    pub fn expires(&self) -> Option<When> {
+        let day = self.expiry_day;
+        self.expiry.at().map(|at| When { at, day })
     }
 
     /// The generation of the notices about its expiry.

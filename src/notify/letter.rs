@@ -1,10 +1,10 @@
 //! The content of one mail to one recipient, as domain values, before it is rendered.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use uuid::Uuid;
 
-use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic, string_enum};
+use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic, When, string_enum};
 
 /// Everything that is due to one recipient at one time.
 #[derive(Debug, Clone)]
@@ -224,10 +224,8 @@ pub struct OpenFinding {
 pub struct UnlistedTokens {
     pub topic: Topic,
     pub source: String,
-    /// The expiry day in UTC; `None` if they do not expire.
-    pub day: Option<NaiveDate>,
-    /// The latest expiry on that day.
-    pub latest: Option<DateTime<Utc>>,
+    /// The latest expiry on that day; `None` if they do not expire.
+    pub latest: Option<When>,
     pub count: usize,
 }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     Address, Basis, Expiry, ExpiryOrigin, FindingKind, Severity, Status, Step, Token, TokenId,
+    column,
 };
 
 use super::letter::{
@@ -39,12 +40,17 @@ fn at_fixed_time() -> Vec<Sample> {
         sample("expiring-bare", bare()),
         sample("expiring-awkward", awkward()),
         sample("expiring-policy", by_policy(7)),
+        sample("expiring-day", on_plain_date(14)),
+        sample("expiring-outdated", outdated(7)),
         sample("expired", expired()),
         sample("expired-late", late()),
         sample("expired-policy", by_policy(-2)),
+        sample("expired-outdated", outdated(-2)),
         sample("digest", digest(12)),
         sample("digest-long", digest(250)),
         sample("digest-mixed", mixed()),
+        sample("digest-days", plain_dates(9)),
+        sample("digest-days-long", plain_dates(90)),
         sample("digest-alerts", alerts()),
         sample("digest-summary", with_summary()),
         sample("digest-awkward", awkward_digest()),
@@ -128,6 +134,7 @@ impl Letter {
             };
             if let Expiry::At(at) = &mut token.expiry {
                 *at += by;
+                token.expiry_day = token.expiry_day.map(|_| at.date_naive());
             }
             token.created_at = token.created_at.map(|at| at + by);
             token.last_used_at = token.last_used_at.map(|at| at + by);
@@ -248,6 +255,54 @@ fn by_policy(days: i64) -> Letter {
     entry.step = if days > 0 { entry.step } else { Step::ZERO };
     entry.page = Some(page_of(&entry.token));
     letter("12", vec![Entry::Expiry(entry)])
+}
+
+/// A token whose source reports a plain date, for a reader whose day is another.
+fn on_plain_date(days: i64) -> Letter {
+    let mut token = token("ci-deploy");
+    let at = now() + TimeDelta::days(days) - TimeDelta::hours(9);
+    token.expiry = Expiry::At(at);
+    token.expiry_day = Some(at.date_naive());
+    let mut letter = letter("16", vec![Entry::Expiry(entry(token, days))]);
+    letter.zone = Tz::America__Los_Angeles;
+    letter
+}
+
+/// A token whose source has another expiry, which could not be read, and an issuer who could not be.
+fn outdated(days: i64) -> Letter {
+    let mut letter = on_plain_date(days);
+    if let Some(Entry::Expiry(entry)) = letter.entries.first_mut() {
+        entry.step = Step::from_seconds(86_400);
+        entry.basis = Basis::Admin;
+        let reason = "\"svc-deploy\" is not a mail address; write it as name@example.org";
+        entry.instead_of_issuer = Some(format!(
+            "its source names an issuer that could not be read ({reason})"
+        ));
+        let unreadable = [
+            (column::ISSUER, reason),
+            (column::EXPIRES_AT, "\"soon\" is not a date"),
+        ];
+        entry.token.unreadable = unreadable
+            .map(|(name, why)| (name.to_owned(), why.to_owned()))
+            .into();
+        entry.token.issuer = None;
+    }
+    letter
+}
+
+fn plain_dates(tokens: i64) -> Letter {
+    let letters = (0..tokens).map(|n| {
+        if n % 3 == 0 {
+            outdated(3)
+        } else {
+            on_plain_date(1 + n % 4)
+        }
+    });
+    let entries = letters.flat_map(|letter| letter.entries);
+    Letter {
+        zone: Tz::America__Los_Angeles,
+        ..letter("17", entries.collect())
+    }
 }
 
 fn ended_entry(token: Token) -> EndedEntry {

@@ -193,9 +193,9 @@ struct Expiry {
     token: TokenFacts,
     /// Whether the recipient issued it.
     yours: bool,
-    /// `Sat 28 Nov 2026`, in the recipient's zone.
+    /// `Sat 28 Nov 2026`, in the recipient's zone; a plain date as the source wrote it.
     expires_on: String,
-    /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
+    /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`; without the time for a plain date.
     expires_at: String,
     /// Until the expiry: `7 days`.
     left: String,
@@ -206,6 +206,8 @@ struct Expiry {
     instead_of_issuer: Option<String>,
     /// Whether the date comes from the policy; the token itself works after it.
     by_policy: bool,
+    /// Whether the source has another expiry, which could not be read.
+    outdated: bool,
     page: Option<Link>,
     /// How to make a token at the source.
     help: Option<Link>,
@@ -222,10 +224,10 @@ impl Expiry {
         Self {
             token: TokenFacts::new(item.token, item.source, letter),
             yours: entry.basis == Basis::Issuer,
-            expires_on: wording::day(item.at, letter.zone),
-            expires_at: wording::date_time(item.at, letter.zone),
-            left: wording::time_left(item.at - letter.now),
-            ago: wording::ago(letter.now - item.at),
+            expires_on: wording::day(item.when, letter.zone),
+            expires_at: wording::date_time(item.when, letter.zone),
+            left: wording::left_until(item.when, letter.now),
+            ago: wording::ago_since(item.when, letter.now),
             last_use: item.last_use(letter),
             late: late.then(|| wording::date_time(entry.due_at, letter.zone)),
             instead_of_issuer: entry
@@ -233,6 +235,7 @@ impl Expiry {
                 .as_ref()
                 .map(|reason| text::one_line(reason, text::MAX_TEXT)),
             by_policy: item.is_by_policy(),
+            outdated: item.is_outdated(),
             page: Link::to_page(entry.page.as_deref()),
             help: installation.help(&item.token.source),
         }
@@ -270,8 +273,8 @@ impl Ended {
             token: TokenFacts::new(item.token, item.source, letter),
             yours: entry.basis == Basis::Issuer,
             by: text::one_line(&entry.by, text::MAX_NAME),
-            revoked_on: wording::day(item.at, letter.zone),
-            revoked_at: wording::date_time(item.at, letter.zone),
+            revoked_on: wording::day(item.when, letter.zone),
+            revoked_at: wording::date_time(item.when, letter.zone),
             reason: (!reason.is_empty()).then_some(reason),
             last_use: item.last_use(letter),
             page: Link::to_page(entry.page.as_deref()),

@@ -1,7 +1,12 @@
 //! Formats times, numbers and lines for mails.
 
-use chrono::{DateTime, Datelike, Offset, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
+
+use crate::domain::When;
+
+/// Below this, time is shown in hours; that until a plain date in days, because its source reports no clock.
+const DAYS_FROM: TimeDelta = TimeDelta::hours(36);
 
 /// Characters in a line of the text part (RFC 5322 §2.1.1).
 const MAX_WIDTH: usize = 78;
@@ -17,8 +22,40 @@ pub fn time_left(span: TimeDelta) -> String {
     }
 }
 
+/// [`time_left`] until an expiry.
+pub fn left_until(when: When, now: DateTime<Utc>) -> String {
+    match when.at - now {
+        span if when.day.is_some() && span < DAYS_FROM => about_a_day(span),
+        span => time_left(span),
+    }
+}
+
+/// [`time_within`] until an expiry.
+pub fn within(when: When, now: DateTime<Utc>) -> String {
+    match when.at - now {
+        span if when.day.is_some() && span < DAYS_FROM => {
+            let days = if span > TimeDelta::days(1) { 2 } else { 1 };
+            quantity(days, "day")
+        }
+        span => time_within(span),
+    }
+}
+
+/// [`ago`] since an expiry.
+pub fn ago_since(when: When, now: DateTime<Utc>) -> String {
+    match now - when.at {
+        span if when.day.is_some() && span < DAYS_FROM => format!("{} ago", about_a_day(span)),
+        span => ago(span),
+    }
+}
+
+fn about_a_day(span: TimeDelta) -> String {
+    let is_less = span < TimeDelta::hours(12);
+    if is_less { "less than a day" } else { "1 day" }.to_owned()
+}
+
 /// Time within which something ends, in the units of [`time_left`]; rounded up.
-pub fn time_within(span: TimeDelta) -> String {
+fn time_within(span: TimeDelta) -> String {
     let seconds = span.num_seconds().max(0);
     let up = |size: i64| (seconds + size - 1) / size;
     match seconds {
@@ -46,23 +83,35 @@ pub fn ago(span: TimeDelta) -> String {
     format!("{} ago", quantity(nearest(seconds, size), unit))
 }
 
-/// The day in the recipient's zone: `Sat 28 Nov 2026`.
-pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
-    at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
+/// The plain date, or the day in the recipient's zone.
+pub fn date(when: impl Into<When>, zone: Tz) -> NaiveDate {
+    let When { at, day } = when.into();
+    day.unwrap_or_else(|| at.with_timezone(&zone).date_naive())
+}
+
+/// [`date`] as text: `Sat 28 Nov 2026`.
+pub fn day(when: impl Into<When>, zone: Tz) -> String {
+    date(when, zone).format("%a %-d %b %Y").to_string()
 }
 
 /// The day, without the year if it is the current one: `Sat 28 Nov`.
-pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
-    if at.with_timezone(&zone).year() == now.with_timezone(&zone).year() {
-        at.with_timezone(&zone).format("%a %-d %b").to_string()
+pub fn short_day(when: impl Into<When>, now: DateTime<Utc>, zone: Tz) -> String {
+    let when = when.into();
+    let date = date(when, zone);
+    if date.year() == now.with_timezone(&zone).year() {
+        date.format("%a %-d %b").to_string()
     } else {
-        day(at, zone)
+        day(when, zone)
     }
 }
 
 /// The time in the recipient's zone and in UTC; only once if both are the same:
-/// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
-pub fn date_time(at: DateTime<Utc>, zone: Tz) -> String {
+/// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`. A plain date has no time.
+pub fn date_time(when: impl Into<When>, zone: Tz) -> String {
+    let When { at, day: plain } = when.into();
+    if plain.is_some() {
+        return day(When { at, day: plain }, zone);
+    }
     let local = at.with_timezone(&zone);
     let zone_name = if is_utc(at, zone) { "UTC" } else { "%Z" };
     let format = format!("%a %-d %b %Y at {} {zone_name}", clock_format(at));
@@ -309,6 +358,33 @@ mod tests {
     )]
     fn a_time_names_its_zone(#[case] at: DateTime<Utc>, #[case] zone: Tz, #[case] expected: &str) {
         assert_eq!(date_time(at, zone), expected);
+    }
+
+    #[rstest]
+    #[case(7 * DAY, "7 days", "7 days", "7 days ago")]
+    #[case(36 * HOUR, "2 days", "2 days", "2 days ago")]
+    #[case(30 * HOUR, "1 day", "2 days", "1 day ago")]
+    #[case(24 * HOUR, "1 day", "1 day", "1 day ago")]
+    #[case(3 * HOUR, "less than a day", "1 day", "less than a day ago")]
+    #[case(0, "less than a day", "1 day", "less than a day ago")]
+    fn a_plain_date_is_the_same_day_in_every_zone_and_has_no_clock(
+        #[case] seconds: i64,
+        #[case] left: &str,
+        #[case] at_most: &str,
+        #[case] since: &str,
+    ) {
+        let at: DateTime<Utc> = "2026-12-05T00:00:00Z".parse().unwrap();
+        let day = Some(at.date_naive());
+        let when = When { at, day };
+        for zone in [Tz::America__Los_Angeles, Tz::UTC, Tz::Pacific__Auckland] {
+            assert_eq!(date_time(when, zone), "Sat 5 Dec 2026");
+            assert_eq!(super::day(when, zone), "Sat 5 Dec 2026");
+            assert_eq!(short_day(when, at - TimeDelta::days(9), zone), "Sat 5 Dec");
+        }
+        let span = TimeDelta::seconds(seconds);
+        assert_eq!(left_until(when, at - span), left);
+        assert_eq!(within(when, at - span), at_most);
+        assert_eq!(ago_since(when, at + span), since);
     }
 
     #[test]

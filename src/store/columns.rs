@@ -114,6 +114,8 @@ impl_from_row!(Token, row => {
         ("at", Some(at)) => Expiry::At(at),
         _ => return Err(invalid("an invalid expiry")),
     };
+    let expiry_day: Option<&str> = row.try_get("expiry_day")?;
+    let expiry_day = expiry_day.map(str::parse).transpose().map_err(|_| invalid("an invalid expiry day"))?;
     let secret_version: i64 = row.try_get("secret_version")?;
     let planned_step: Option<i64> = row.try_get("planned_step")?;
     Ok(Self {
@@ -130,6 +132,7 @@ impl_from_row!(Token, row => {
         scope: row.try_get("scope")?,
         created_at: row.try_get("created_at")?,
         expiry,
+        expiry_day,
         expiry_origin: row.try_get("expiry_origin").map_err(|_| invalid("an unknown expiry origin"))?,
         secret_version: u32::try_from(secret_version).map_err(|_| invalid("an invalid secret version"))?,
         status: row.try_get("status").map_err(|_| invalid("an unknown status"))?,

@@ -82,6 +82,8 @@ pub struct UnlistedTokens {
     pub source: String,
     /// The UTC day, as `2026-11-28`; `None` for tokens without expiry.
     pub day: Option<String>,
+    /// The plain date, if their source reports one.
+    pub expiry_day: Option<String>,
     /// The latest expiry on that day.
     pub latest: Option<DateTime<Utc>>,
     pub count: i64,
@@ -396,11 +398,11 @@ impl Tx {
     ) -> Result<Vec<UnlistedTokens>> {
         // Cast to text, an instant begins with its day in both databases: ten characters.
         let mut all: Vec<UnlistedTokens> = on!(self, c: Db => sqlx::query_as(
-            "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day,
+            "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day, t.expiry_day,
                     MAX(t.expires_at) AS latest, COUNT(*) AS count
              FROM notice n JOIN token t ON t.id = n.token_id
              WHERE n.mail_id = $1 AND n.state = 'planned'
-             GROUP BY n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10)
+             GROUP BY n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10), t.expiry_day
              ORDER BY 3, 2, 1")
             .bind(mail).fetch_all(c).await)?;
         for row in &content.rows {
@@ -409,10 +411,12 @@ impl Tx {
                 .expiry
                 .at()
                 .map(|at| at.format("%Y-%m-%d").to_string());
-            let mut of_topic = all.iter_mut().filter(|tokens| tokens.topic == row.topic);
-            if let Some(tokens) =
-                of_topic.find(|tokens| tokens.source == token.source && tokens.day == day)
-            {
+            let expiry_day = token.expiry_day.map(|day| day.to_string());
+            let is_counted = |tokens: &&mut UnlistedTokens| {
+                (tokens.topic, &tokens.source) == (row.topic, &token.source)
+                    && (&tokens.day, &tokens.expiry_day) == (&day, &expiry_day)
+            };
+            if let Some(tokens) = all.iter_mut().find(is_counted) {
                 tokens.count -= 1;
             }
         }

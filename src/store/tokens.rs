@@ -18,7 +18,7 @@ macro_rules! token_columns {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
          role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, \
          reports_use, first_seen_at, life_from, planned_step, due_at, unlisted_since, judge_at, revoked_at, \
-         expiry_unreported, unreadable"
+         expiry_unreported, unreadable, expiry_day"
     };
 }
 
@@ -137,7 +137,8 @@ impl Tx {
                         .push_bind(token.planned_step.map(Step::seconds)).push_bind(token.due_at)
                         .push_bind(token.unlisted_since).push_bind(token.judge_at)
                         .push_bind(token.revoked_at).push_bind(token.is_expiry_unreported)
-                        .push_bind(encode_unreadable(&token.unreadable));
+                        .push_bind(encode_unreadable(&token.unreadable))
+                        .push_bind(token.expiry_day.map(|day| day.to_string()));
                 });
                 query.build().execute(c).await.map(drop)
             })?;
@@ -164,8 +165,8 @@ impl Tx {
                 reports_use = $20, issuer_gone = $21,
                 mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
                 first_seen_at = $23, revoked_at = $24, secret_version = $25,
-                expiry_unreported = $26, unreadable = $27
-             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $28)")
+                expiry_unreported = $26, unreadable = $27, expiry_day = $28
+             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $29)")
             .bind(token.id).bind(&token.name).bind(&token.description)
             .bind(token.issuer.as_ref().map(Address::as_str))
             .bind(token.issuer.as_ref().map(Address::key)).bind(&token.issuer_name).bind(&token.account)
@@ -175,7 +176,8 @@ impl Tx {
             .bind(token.planned_step.map(Step::seconds)).bind(token.due_at).bind(token.unlisted_since)
             .bind(token.reports_use).bind(&token.issuer_gone).bind(token.judge_at)
             .bind(token.first_seen_at).bind(token.revoked_at).bind(i64::from(token.secret_version))
-            .bind(token.is_expiry_unreported).bind(encode_unreadable(&token.unreadable)).bind(requested_at)
+            .bind(token.is_expiry_unreported).bind(encode_unreadable(&token.unreadable))
+            .bind(token.expiry_day.map(|day| day.to_string())).bind(requested_at)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(count > 0)
     }

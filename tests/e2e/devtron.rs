@@ -614,7 +614,7 @@ fn its_tokens_are_synced_without_their_secrets(#[values(Sqlite, Postgres)] db: D
     let shown = shown.next().unwrap();
     let expected = json!({
         "name": "ci-deploy", "description": "jenkins", "issuer": null, "role": "super admin", "scope": null,
-        "created_at": null, "expires_at": "2026-11-27T00:00:00Z", "expiry": "at", "expiry_origin": "source",
+        "created_at": null, "expires_at": "2026-11-27T00:00:00Z", "expires_on": null, "expiry": "at", "expiry_origin": "source",
         "status": "active", "last_used_at": null
     });
     for (key, value) in expected.as_object().unwrap() {

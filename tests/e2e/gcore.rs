@@ -569,7 +569,7 @@ fn an_account_is_synced_and_its_people_are_notified(#[values(Sqlite, Postgres)] 
     let expected = json!({
         "external_id": "42", "name": "token 42", "issuer": "user9@example.org", "account": "Example Ltd",
         "role": "Administrators", "scope": null, "created_at": "2026-01-01T12:00:00Z",
-        "expires_at": "2026-11-28T12:00:00Z", "expiry": "at", "expiry_origin": "source", "status": "active",
+        "expires_at": "2026-11-28T12:00:00Z", "expires_on": null, "expiry": "at", "expiry_origin": "source", "status": "active",
         "last_used_at": "2026-11-20T12:00:00Z"
     });
     let tokens = world.list(&["token", "list", "--source", "gcore"]);

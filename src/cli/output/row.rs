@@ -8,7 +8,8 @@ use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::when::{format_distance, format_instant, format_when};
+use super::when::{format_distance, format_expiry, format_instant, format_when};
+use crate::domain::When;
 use crate::text;
 
 pub trait Row: Sized + 'static {
@@ -113,6 +114,19 @@ impl Cell {
     /// `2026-11-28 09:00Z (in 7 days)`, or a dash.
     pub fn when(at: impl Into<Option<DateTime<Utc>>>, view: &View) -> Self {
         Self::optional(at.into().map(|at| format_when(at, view.now, view.zone)))
+    }
+
+    /// Like [`Cell::when`]; a plain date without a time.
+    pub fn expiry(when: Option<When>, view: &View) -> Self {
+        Self::optional(when.map(|when| format_expiry(when, view.now, view.zone)))
+    }
+
+    /// An expiry without its distance.
+    pub fn expires(when: Option<When>, view: &View) -> Self {
+        match when {
+            Some(When { day: Some(day), .. }) => Self::new(day),
+            _ => Self::instant(when.map(|when| when.at), view),
+        }
     }
 
     pub fn instant(at: impl Into<Option<DateTime<Utc>>>, view: &View) -> Self {

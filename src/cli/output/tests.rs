@@ -147,7 +147,7 @@ fn forecast() -> ForecastRow {
         token_id: TokenId::new("exports", "4711"),
         token_name: "ci-deploy".into(),
         source: "exports".into(),
-        expires_at: days(7),
+        expires: days(7).into(),
         step: Some("1d".parse().unwrap()),
         recipients: vec![
             "ada.lovelace@example.org".parse().unwrap(),
@@ -387,9 +387,9 @@ fn csv_has_a_header_and_quotes_what_needs_it() {
         row("=1+1", "4712", &[]),
     ];
     insta::assert_snapshot!(print(Format::Csv, file(), &rows).0, @r#"
-    id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,expiry_origin,status,last_used_at,due_at,findings
-    507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
-    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,'=1+1,,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
+    id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings
+    507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
+    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,'=1+1,,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
     "#);
 }
 
@@ -410,7 +410,7 @@ fn no_cell_of_csv_is_a_formula(#[case] value: Value, #[case] cell: &str) {
 #[case(Format::Jsonl, "", "")]
 #[case(
     Format::Csv,
-    "id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,\
+    "id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expires_on,expiry,\
      expiry_origin,status,last_used_at,due_at,findings\n",
     ""
 )]
@@ -483,14 +483,14 @@ fn the_csv_headers_are_a_contract() {
         print::<AuditRow>(Format::Csv, file(), &[]).0,
     ];
     insta::assert_snapshot!(headers.concat(), @"
-    id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,expiry_origin,status,last_used_at,due_at,findings
+    id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings
     id,token_id,token_name,topic,step,recipient,channel,state,send_at,planned_at,sent_at,attempts,message_id,reason
     id,token_id,token_name,kind,severity,since,evidence,state,revoke_at
     email,directory,status,reason,evidence,observed_at,since,tokens,known_status,candidate,candidate_since,candidate_evidence
-    at,token_id,token_name,source,expires_at,step,recipients
+    at,token_id,token_name,source,expires_at,expires_on,step,recipients
     name,kind,people,observed_at,held,error,state,fresh,fresh_until,failing_since,deferred_until
     name,kind,last_sync_at,last_good_sync_at,tokens,state,error,deferred_until
-    change,id,external_id,name,issuer,status,expires_at,fields
+    change,id,external_id,name,issuer,status,expires_at,expires_on,fields
     change,email,before,after,reason,evidence
     cover,reason,count,command
     email,cover,reason
@@ -504,7 +504,7 @@ fn the_csv_headers_are_a_contract() {
 fn the_json_of_each_row_is_a_contract() {
     let line = |(text, _): (String, String)| text;
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &three()[..1])), @r#"
-    {"id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","source":"exports","external_id":"4711","name":"ci-deploy","description":null,"issuer":"ada.lovelace@example.org","account":"acme","role":"editor","scope":null,"created_at":"2026-08-30T09:00:00Z","expires_at":"2026-11-28T09:00:00Z","expiry":"at","expiry_origin":"source","status":"active","last_used_at":"2026-11-21T08:59:58.500000Z","due_at":"2026-11-21T09:00:00Z","findings":["sso_revoked","too_long"]}
+    {"id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","source":"exports","external_id":"4711","name":"ci-deploy","description":null,"issuer":"ada.lovelace@example.org","account":"acme","role":"editor","scope":null,"created_at":"2026-08-30T09:00:00Z","expires_at":"2026-11-28T09:00:00Z","expires_on":null,"expiry":"at","expiry_origin":"source","status":"active","last_used_at":"2026-11-21T08:59:58.500000Z","due_at":"2026-11-21T09:00:00Z","findings":["sso_revoked","too_long"]}
     "#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[notice()])), @r#"
     {"id":"00000000-0000-0000-0000-000000000001","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","topic":"expiry","step":"7d","recipient":"ada.lovelace@example.org","channel":"mail","state":"sent","send_at":"2026-11-21T09:00:00Z","planned_at":"2026-11-21T09:00:00Z","sent_at":"2026-11-21T09:00:00Z","attempts":1,"message_id":"<1@lapsed>","reason":null}
@@ -516,7 +516,7 @@ fn the_json_of_each_row_is_a_contract() {
     {"email":"ada.lovelace@example.org","directory":"hr","status":"disabled","reason":null,"evidence":"status \"disabled\" in people.csv, line 7","observed_at":"2026-11-21T09:00:00Z","since":"2026-11-12T09:00:00Z","tokens":3,"known_status":"disabled","candidate":null,"candidate_since":null,"candidate_evidence":null}
     "#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[forecast()])), @r#"
-    {"at":"2026-11-27T09:00:00Z","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","source":"exports","expires_at":"2026-11-28T09:00:00Z","step":"1d","recipients":["ada.lovelace@example.org","security@example.org"]}
+    {"at":"2026-11-27T09:00:00Z","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","source":"exports","expires_at":"2026-11-28T09:00:00Z","expires_on":null,"step":"1d","recipients":["ada.lovelace@example.org","security@example.org"]}
     "#);
 }
 

@@ -4,6 +4,8 @@ use chrono::{DateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc
 use chrono_tz::Tz;
 use serde_json::Value;
 
+use crate::domain::When;
+
 /// RFC 3339 in UTC with `Z`, with a fraction only if there is one.
 pub fn rfc3339(at: impl Into<Option<DateTime<Utc>>>) -> Value {
     let precision = |at: DateTime<Utc>| match at.nanosecond() {
@@ -28,6 +30,18 @@ pub fn format_instant(at: DateTime<Utc>, zone: Tz) -> String {
     match in_zone(at, zone) {
         Some((local, utc)) => format!("{local} ({utc})"),
         None => format_utc(at),
+    }
+}
+
+/// As [`format_when`]; a plain date as its source wrote it, with a distance in days: `2026-12-05 (in 7 days)`.
+pub fn format_expiry(when: When, now: DateTime<Utc>, zone: Tz) -> String {
+    let Some(day) = when.day else {
+        return format_when(when.at, now, zone);
+    };
+    let ahead = when.at - now;
+    match nearest(ahead.abs().num_seconds(), 86_400) {
+        0 => day.to_string(),
+        days => format!("{day} ({})", format_count(days, "day", ahead)),
     }
 }
 
@@ -57,6 +71,10 @@ fn in_zone(at: DateTime<Utc>, zone: Tz) -> Option<(String, String)> {
 pub fn format_distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let ahead = at - now;
     let (count, unit) = round_span(ahead.abs());
+    format_count(count, unit, ahead)
+}
+
+fn format_count(count: i64, unit: &str, ahead: TimeDelta) -> String {
     let plural = if count == 1 { "" } else { "s" };
     match (count, ahead > TimeDelta::zero()) {
         (0, _) => "now".to_owned(),
@@ -67,14 +85,17 @@ pub fn format_distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 
 fn round_span(span: TimeDelta) -> (i64, &'static str) {
     let seconds = span.num_seconds();
-    let nearest = |unit: i64| (seconds + unit / 2) / unit;
     if span >= TimeDelta::hours(36) {
-        (nearest(86_400), "day")
+        (nearest(seconds, 86_400), "day")
     } else if span >= TimeDelta::minutes(90) {
-        (nearest(3_600), "hour")
+        (nearest(seconds, 3_600), "hour")
     } else {
-        (nearest(60), "minute")
+        (nearest(seconds, 60), "minute")
     }
+}
+
+fn nearest(seconds: i64, unit: i64) -> i64 {
+    (seconds + unit / 2) / unit
 }
 
 #[cfg(test)]
@@ -102,6 +123,47 @@ mod tests {
         ] {
             assert_eq!(format_when(at(text), now, Tz::UTC), shown);
         }
+    }
+
+    #[test]
+    fn a_plain_date_is_the_same_in_every_zone() {
+        let now = at("2026-11-28T09:00:00Z");
+        for (text, day, shown) in [
+            (
+                "2026-12-05T00:00:00Z",
+                "2026-12-05",
+                "2026-12-05 (in 7 days)",
+            ),
+            (
+                "2026-12-04T11:00:00Z",
+                "2026-12-05",
+                "2026-12-05 (in 6 days)",
+            ),
+            (
+                "2026-11-29T00:00:00Z",
+                "2026-11-29",
+                "2026-11-29 (in 1 day)",
+            ),
+            ("2026-11-28T00:00:00Z", "2026-11-28", "2026-11-28"),
+            (
+                "2026-11-27T00:00:00Z",
+                "2026-11-27",
+                "2026-11-27 (1 day ago)",
+            ),
+        ] {
+            let when = When {
+                at: at(text),
+                day: Some(day.parse().unwrap()),
+            };
+            for zone in [Tz::America__Los_Angeles, Tz::UTC, Tz::Pacific__Auckland] {
+                assert_eq!(format_expiry(when, now, zone), shown);
+            }
+        }
+        let instant = at("2026-11-29T09:00:00Z").into();
+        assert_eq!(
+            format_expiry(instant, now, Tz::UTC),
+            "2026-11-29 09:00Z (in 24 hours)"
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::{address, at, only_id, policy, step, token};
 use crate::domain::diff::{NoticeEffect, Pair, Update, new_token, pair_up, update, update_missing};
-use crate::domain::{Cell, Expiry, ExpiryOrigin, ListedToken, MergeRules, Status, Step, Token};
+use crate::domain::{
+    Cell, Expiry, ExpiryOrigin, ListedToken, MergeRules, Status, Step, Token, column,
+};
 
 fn now() -> DateTime<Utc> {
     at("2026-11-22T00:00:00Z")
@@ -169,6 +171,37 @@ fn a_changed_expiry_is_a_new_generation_and_a_new_life() {
         assert_eq!((update.token.expiry, update.token.due_at), (expiry, None));
         assert_eq!(update.notices, NoticeEffect::NewGeneration);
     }
+}
+
+#[test]
+fn a_plain_date_stays_with_its_expiry() {
+    let on_day = |text| ListedToken {
+        expiry_day: Some("2026-12-05".parse().unwrap()),
+        ..expiring(text)
+    };
+    let listed = on_day("2026-12-05T00:00:00Z");
+    let day = listed.expiry_day;
+    let token = new_token("exports", listed, MergeRules::from(&policy()), now());
+    assert_eq!(token.expires().unwrap().day, day);
+    let unreadable = ListedToken {
+        unreadable: [(column::EXPIRES_AT.to_owned(), String::new())].into(),
+        ..only_id()
+    };
+    assert_eq!(updated(&token, unreadable).token.expiry_day, day);
+    // Its source reads the date in another time zone: this is no renewal.
+    let moved = updated(&token, on_day("2026-12-05T08:00:00Z"));
+    assert_eq!(moved.notices, NoticeEffect::NewGeneration);
+    let Token {
+        expiry_day,
+        life_from,
+        ..
+    } = moved.token;
+    assert_eq!((expiry_day, life_from), (day, token.life_from));
+    let instant = updated(&token, expiring("2026-12-05T00:00:00Z"));
+    assert_eq!(
+        (instant.token.expiry_day, instant.notices),
+        (None, NoticeEffect::Keep)
+    );
 }
 
 #[test]

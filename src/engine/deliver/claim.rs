@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Backoff, Step, Token, Topic};
+use crate::domain::{Backoff, Step, Token, Topic, When, column};
 use crate::engine::common::{Error, MAX_SKEW_FACTOR};
 use crate::notify::letter::{
     AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
@@ -184,8 +184,10 @@ impl Composer {
         let unlisted = content.unlisted.into_iter().map(|tokens| UnlistedTokens {
             topic: tokens.topic,
             source: tokens.source,
-            day: tokens.day.and_then(|day| day.parse().ok()),
-            latest: tokens.latest,
+            latest: tokens.latest.map(|at| When {
+                at,
+                day: tokens.expiry_day.and_then(|day| day.parse().ok()),
+            }),
             count: usize::try_from(tokens.count).unwrap_or(0),
         });
         Some(Letter {
@@ -280,7 +282,10 @@ fn unreachable_entry(row: ContentRow) -> Option<Unreachable> {
 fn why_not_to_issuer(row: &ContentRow) -> Option<String> {
     let token = row.token.as_ref()?;
     let Some(issuer) = &token.issuer else {
-        return Some("the token has no issuer on record".to_owned());
+        return Some(match token.unreadable.get(column::ISSUER) {
+            Some(reason) => format!("its source names an issuer that could not be read ({reason})"),
+            None => "the token has no issuer on record".to_owned(),
+        });
     };
     let issuer = issuer.readable();
     if let Some(evidence) = &row.evidence {

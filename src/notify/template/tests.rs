@@ -219,6 +219,63 @@ fn a_policy_date_is_named_as_one_and_not_called_an_expiry() {
 }
 
 #[test]
+fn a_plain_date_is_the_day_of_its_source_without_a_clock() {
+    let one = rendered(&sample_named("expiring-day"));
+    let subject = "Token ci-deploy expires in 14 days (Sat 5 Dec 2026)";
+    assert_eq!(one.subject, subject);
+    for part in [&one.text, &one.html] {
+        assert!(part.contains("in 14 days, on Sat 5 Dec 2026."), "{part}");
+        for other in ["4 Dec", "UTC", "PST", "16:00"] {
+            assert!(!part.contains(other), "{other}: {part}");
+        }
+    }
+    let list = rendered(&sample_named("digest-days"));
+    let subject = "9 tokens expire within 4 days, first ci-deploy on Sun 22 Nov 2026";
+    assert_eq!(list.subject, subject);
+    let long = rendered(&sample_named("digest-days-long"));
+    for part in [&list.text, &list.html, &long.text, &long.html] {
+        for day in [
+            "Sun 22 Nov 2026",
+            "Mon 23 Nov 2026",
+            "Tue 24 Nov 2026",
+            "Wed 25 Nov 2026",
+        ] {
+            assert!(part.contains(day), "{day}: {part}");
+        }
+        for other in ["21 Nov", "UTC", "16:00", "hours"] {
+            assert!(!part.contains(other), "{other}: {part}");
+        }
+    }
+    assert!(list.text.contains("ci-deploy in 1 day\n"), "{}", list.text);
+}
+
+#[test]
+fn a_date_that_is_not_the_present_one_of_its_source_is_named_as_such() {
+    let plain = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
+    let last = "this date is the last one that lapsed could read";
+    let coming = rendered(&sample_named("expiring-outdated"));
+    let past = rendered(&sample_named("expired-outdated"));
+    for part in [&coming.text, &coming.html, &past.text, &past.html].map(|part| plain(part)) {
+        let sentence = format!("exports says an expiry that could not be read; {last}.");
+        assert!(part.contains(&sentence), "{part}");
+        let issuer = "its source names an issuer that could not be read";
+        assert!(part.contains(issuer), "{part}");
+        assert!(!part.contains("now rejected"), "{part}");
+    }
+    let list = rendered(&sample_named("digest-days"));
+    for part in [&list.text, &list.html].map(|part| plain(part)) {
+        assert_eq!(part.matches(last).count(), 3, "{part}");
+    }
+    let long = rendered(&sample_named("digest-days-long"));
+    for part in [&long.text, &long.html].map(|part| plain(part)) {
+        assert!(
+            part.contains("30 of these dates are the last ones"),
+            "{part}"
+        );
+    }
+}
+
+#[test]
 fn a_revoked_token_is_listed_with_who_when_and_why() {
     let mail = rendered(&sample_named("revoked"));
     assert_eq!(

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{NaiveDate, TimeDelta};
 use serde::Serialize;
 
-use crate::domain::{Address, Basis, Expiry, ExpiryOrigin};
+use crate::domain::{Address, Basis, Expiry, ExpiryOrigin, When};
 use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use crate::notify::wording;
 use crate::text;
@@ -42,6 +42,8 @@ pub(super) struct List {
     late: Option<String>,
     /// `3 of these dates are set by our policy: …`
     by_policy: Option<String>,
+    /// `3 of these dates are the last ones that lapsed could read: …`, if the rows have no room for it.
+    outdated: Option<String>,
     /// Announced revocations and how to stop them.
     ending: Option<Ending>,
     /// Whether all tokens are revoked, so that there is nothing to delete.
@@ -71,13 +73,14 @@ impl List {
             headline: tokens.subject_line(&summary),
             summary,
             tokens: wording::quantity(all, "token"),
-            next: next.map(|item| wording::date_time(item.at, letter.zone)),
+            next: next.map(|item| wording::date_time(item.when, letter.zone)),
             sections: sections(tokens, listed, is_detailed),
             alerts: letter.alerts().take(10).map(Alert::new).collect(),
             findings: letter.summary().map(|all| Summary::new(all, letter, 0)),
             more: More::new(&items[listed..], letter),
             late: tokens.late_note(),
             by_policy: tokens.policy_note(),
+            outdated: tokens.outdated_note().filter(|_| !is_detailed),
             ending: Ending::new(items, letter, is_detailed),
             all_revoked: tokens.count_in(Section::Ended) == all,
             instead_of_issuer: if is_detailed {
@@ -137,8 +140,11 @@ fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
         let note = format!("No access since {since}: {evidence}");
         return (text::one_line(&issuer, 254), Some(note));
     }
-    let day = wording::day(item.at, letter.zone);
-    let offset = wording::utc_offset(item.at, letter.zone);
+    let day = wording::day(item.when, letter.zone);
+    if item.when.day.is_some() {
+        return (day, None);
+    }
+    let offset = wording::utc_offset(item.when.at, letter.zone);
     (format!("{day} ({offset})"), None)
 }
 
@@ -157,24 +163,33 @@ fn short_row(item: &Item<'_>, letter: &Letter) -> Row {
 }
 
 fn detailed_row(item: &Item<'_>, letter: &Letter) -> Row {
-    let suffix = wording::utc_suffix(item.at, letter.zone);
+    let suffix = match item.when.day {
+        Some(_) => String::new(),
+        None => wording::utc_suffix(item.when.at, letter.zone),
+    };
     let tail = match (item.section, item.token.expiry) {
         (Section::Expiring, _) => {
-            format!("in {}{suffix}", wording::time_left(item.at - letter.now))
+            format!("in {}{suffix}", wording::left_until(item.when, letter.now))
         }
         (Section::Expired | Section::Ended, _) => {
-            format!("{}{suffix}", wording::ago(letter.now - item.at))
+            format!("{}{suffix}", wording::ago_since(item.when, letter.now))
         }
         (Section::Revoked, Expiry::Never) => "never expires".to_owned(),
         (Section::Revoked, Expiry::Unknown) => "expiry unknown".to_owned(),
-        (Section::Revoked, Expiry::At(at)) => {
-            format!("expires on {}", wording::day(at, letter.zone))
+        (Section::Revoked, Expiry::At(_)) => {
+            format!("expires on {}", wording::day(item.when, letter.zone))
         }
     };
     let mut lines = vec![facts_line(item)];
     let last_use = item.last_use(letter);
     if last_use.known {
         lines.push(last_use.phrase);
+    }
+    if item.is_outdated() {
+        lines.push(
+            "its source says an expiry that could not be read; this date is the last one that lapsed could read"
+                .to_owned(),
+        );
     }
     match item.entry {
         Entry::Expiry(entry) => lines.extend(notes(entry, letter)),
@@ -195,9 +210,9 @@ fn detailed_row(item: &Item<'_>, letter: &Letter) -> Row {
 
 fn row(item: &Item<'_>, letter: &Letter, tail: String) -> Row {
     let token = item.token;
-    let has_clock = item.section != Section::Revoked;
+    let has_clock = item.section != Section::Revoked && item.when.day.is_none();
     Row {
-        clock: has_clock.then(|| wording::clock(item.at, letter.zone)),
+        clock: has_clock.then(|| wording::clock(item.when.at, letter.zone)),
         name: text::display_name(&token.name, &token.external_id, text::MAX_NAME),
         tail,
         lines: Vec::new(),
@@ -277,7 +292,7 @@ struct Counts {
 #[derive(Default)]
 struct Tally {
     /// The last expiry of each day, and how many expire on it.
-    days: BTreeMap<NaiveDate, (DateTime<Utc>, i64)>,
+    days: BTreeMap<NaiveDate, (When, i64)>,
     undated: i64,
 }
 
@@ -290,7 +305,7 @@ impl More {
         }
         let listed = rest.iter().map(|item| {
             let source = item.token.source.as_str();
-            (item.section, source, item.token.expiry.at(), 1)
+            (item.section, source, item.token.expires(), 1)
         });
         let unlisted = letter.unlisted.iter().map(|rest| {
             let section = Section::from_unlisted(rest, letter);
@@ -298,13 +313,15 @@ impl More {
             (section, rest.source.as_str(), rest.latest, count)
         });
         let mut tallies: BTreeMap<(Section, &str), Tally> = BTreeMap::new();
-        for (section, source, at, count) in listed.chain(unlisted) {
+        for (section, source, when, count) in listed.chain(unlisted) {
             let tally = tallies.entry((section, source)).or_default();
-            match at {
-                Some(at) if section.is_dated() => {
-                    let day = at.with_timezone(&letter.zone).date_naive();
-                    let (last, of_day) = tally.days.entry(day).or_insert((at, 0));
-                    *last = at.max(*last);
+            match when {
+                Some(when) if section.is_dated() => {
+                    let day = wording::date(when, letter.zone);
+                    let (last, of_day) = tally.days.entry(day).or_insert((when, 0));
+                    if when.at > last.at {
+                        *last = when;
+                    }
                     *of_day += count;
                 }
                 _ => tally.undated += count,
@@ -328,8 +345,8 @@ impl Tally {
         let source = text::one_line(source, text::MAX_NAME);
         let mut counts = Vec::new();
         let mut days = self.days.values();
-        for (at, count) in days.by_ref().take(MAX_DAYS) {
-            let day = wording::short_day(*at, letter.now, letter.zone);
+        for (when, count) in days.by_ref().take(MAX_DAYS) {
+            let day = wording::short_day(*when, letter.now, letter.zone);
             counts.push(format!("{} on {day}", wording::thousands(*count)));
         }
         let later: i64 = days.map(|(_, count)| count).sum();
@@ -352,7 +369,8 @@ impl Tally {
             Section::Ended => format!("lapsed token list --source {source} --status revoked"),
             Section::Expired => format!("lapsed token list --source {source} --status expired"),
             Section::Expiring => {
-                let last = self.days.values().last().map_or(letter.now, |(at, _)| *at);
+                let last = self.days.values().map(|(when, _)| when.at).max();
+                let last = last.unwrap_or(letter.now);
                 let days = (last - letter.now).num_seconds().max(1).div_euclid(86_400) + 1;
                 format!("lapsed token list --source {source} --expires-within {days}d")
             }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use url::Url;
 
-use crate::domain::{Expiry, Token};
+use crate::domain::Token;
 use crate::notify::letter::{AlertEntry, Letter};
 use crate::notify::wording;
 use crate::text;
@@ -28,7 +28,7 @@ pub(super) struct TokenFacts {
     pub id: String,
     /// The id at the source.
     pub external_id: String,
-    /// `Sat 28 Nov 2026 at 09:00 UTC`, `never` or `unknown`.
+    /// `Sat 28 Nov 2026 at 09:00 UTC`, a plain date, `never` or `unknown`.
     pub expiry: String,
 }
 
@@ -50,11 +50,10 @@ impl TokenFacts {
             description: text(&token.description),
             issuer: format_issuer(token),
             id: token.id.to_string(),
-            expiry: match token.expiry {
-                Expiry::Never => "never".to_owned(),
-                Expiry::Unknown => "unknown".to_owned(),
-                Expiry::At(at) => wording::date_time(at, letter.zone),
-            },
+            expiry: token.expires().map_or_else(
+                || token.expiry.kind().to_owned(),
+                |when| wording::date_time(when, letter.zone),
+            ),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{Address, ExpiryOrigin, Token, Topic};
+use crate::domain::{Address, ExpiryOrigin, Token, Topic, When};
 use crate::notify::letter::{Entry, Letter, UnlistedTokens};
 use crate::notify::wording;
 use crate::text;
@@ -28,7 +28,7 @@ impl Section {
         match (rest.topic, rest.latest) {
             (Topic::SsoRevoked, _) => Self::Revoked,
             (Topic::Revoked, _) => Self::Ended,
-            (_, Some(at)) if at <= letter.now => Self::Expired,
+            (_, Some(latest)) if latest.at <= letter.now => Self::Expired,
             (_, Some(_) | None) => Self::Expiring,
         }
     }
@@ -50,24 +50,24 @@ pub(super) struct Item<'a> {
     pub source: &'a str,
     pub entry: &'a Entry,
     /// When it expires or was revoked; without an expiry, when it was due or its issuer lost access.
-    pub at: DateTime<Utc>,
+    pub when: When,
 }
 
 impl<'a> Item<'a> {
     /// `None` if the entry is not about a token.
     pub fn new(entry: &'a Entry, letter: &Letter, installation: &'a Installation) -> Option<Self> {
         let token = entry.token()?;
-        let expires_at = token.expiry.at();
-        let (section, at) = match entry {
-            Entry::Revoked(entry) => (Section::Revoked, expires_at.unwrap_or(entry.since)),
-            Entry::Ended(entry) => (Section::Ended, entry.at),
+        let expires = token.expires();
+        let (section, when) = match entry {
+            Entry::Revoked(entry) => (Section::Revoked, expires.unwrap_or(entry.since.into())),
+            Entry::Ended(entry) => (Section::Ended, entry.at.into()),
             Entry::Expiry(entry) => {
                 let section = if entry.is_past(letter.now) {
                     Section::Expired
                 } else {
                     Section::Expiring
                 };
-                (section, expires_at.unwrap_or(entry.due_at))
+                (section, expires.unwrap_or(entry.due_at.into()))
             }
             Entry::Alert(_) | Entry::Summary(_) | Entry::Test => return None,
         };
@@ -76,7 +76,7 @@ impl<'a> Item<'a> {
             token,
             source: installation.source_title(&token.source),
             entry,
-            at,
+            when,
         })
     }
 
@@ -110,6 +110,12 @@ impl<'a> Item<'a> {
             Section::Expiring => Situation::Expiring,
         };
         LastUse::new(self.token, letter.now, situation)
+    }
+
+    /// Whether the source has another expiry, which could not be read.
+    pub fn is_outdated(&self) -> bool {
+        let has_expiry = self.section != Section::Ended && self.token.expiry.at().is_some();
+        has_expiry && self.token.has_outdated_expiry()
     }
 
     /// Whether the date comes from the policy; the token itself works after it.
@@ -185,12 +191,9 @@ impl<'a> Tokens<'a> {
         {
             let count = self.count_in(Section::Expiring);
             let verb = if count == 1 { "expires" } else { "expire" };
-            let last = letter
-                .unlisted
-                .iter()
-                .filter_map(|tokens| tokens.latest)
-                .fold(last.at, DateTime::max);
-            let left = wording::time_within(last - letter.now);
+            let latest = letter.unlisted.iter().filter_map(|tokens| tokens.latest);
+            let last = latest.chain([last.when]).max_by_key(|when| when.at);
+            let left = wording::within(last.unwrap_or(letter.now.into()), letter.now);
             parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
         }
         let alerts = letter.alerts().count();
@@ -243,7 +246,7 @@ impl<'a> Tokens<'a> {
             (Section::Revoked | Section::Ended, ..) => summary.to_owned(),
             (Section::Expired | Section::Expiring, ..) => {
                 let name = text::one_line(&short_name(first.token), 30);
-                let day = wording::day(first.at, letter.zone);
+                let day = wording::day(first.when, letter.zone);
                 format!("{summary}, first {name} on {day}")
             }
         }
@@ -279,6 +282,23 @@ impl<'a> Tokens<'a> {
         Some(format!(
             "{dates} set by our policy: such a token works after its date until it is deleted."
         ))
+    }
+
+    /// `3 of these dates are the last that lapsed could read: …`
+    pub fn outdated_note(&self) -> Option<String> {
+        let is_outdated = |item: &&Item<'_>| item.is_outdated();
+        let count = self.items.iter().filter(is_outdated).count();
+        Some(match count {
+            0 => return None,
+            1 => "One of these dates is the last one that lapsed could read: its source says another, which could \
+                  not be read."
+                .to_owned(),
+            _ => format!(
+                "{} of these dates are the last ones that lapsed could read: their sources say others, which could \
+                 not be read.",
+                wording::thousands(count)
+            ),
+        })
     }
 
     /// Why issuers do not get the mail: `40 tokens: the token has no issuer`.

@@ -523,6 +523,7 @@ async fn a_digest_lists_the_most_urgent_and_counts_the_others(#[values(Sqlite, P
         source: source.into(),
         topic: Topic::Expiry,
         day: Some(latest[..10].to_owned()),
+        expiry_day: None,
         latest: Some(at(latest)),
         count,
     };

@@ -27,6 +27,7 @@ async fn a_token_is_loaded_as_written(#[values(Sqlite, Postgres)] db: Db) {
         scope: Some("read".into()),
         created_at: Some(at("1970-01-01T00:00:00Z")),
         expiry: Expiry::At(at("9999-12-31T23:59:59.999999Z")),
+        expiry_day: Some("9999-12-31".parse().unwrap()),
         expiry_origin: Some(ExpiryOrigin::Computed),
         secret_version: u32::MAX,
         last_used_at: Some(at("2026-11-21T08:59:59.000001Z")),
