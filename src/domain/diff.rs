@@ -344,7 +344,7 @@ pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
         ("scope", old.scope != new.scope),
         ("created_at", old.created_at != new.created_at),
         (
-            column::EXPIRES_AT,
+            "expires_at",
             old.expires() != new.expires() || old.expiry != new.expiry,
         ),
         ("expiry_origin", old.expiry_origin != new.expiry_origin),
