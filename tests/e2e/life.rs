@@ -442,3 +442,66 @@ fn a_clock_that_jumps_a_day_ahead_and_back_loses_and_repeats_nothing(
         "{notices:?}"
     );
 }
+
+#[rstest]
+fn a_plain_date_is_the_same_day_in_every_zone(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[values("America/Los_Angeles", "Pacific/Auckland")] zone: &str,
+) {
+    let mut world = World::new(db);
+    world.set("schedule.timezone", &format!("{zone:?}"));
+    world.at("2026-11-28 00:00:00");
+    world.import(&["ci,ci-deploy,ada@example.org,2026-12-05"]);
+    let token = &world.list(&["token", "list"])[0];
+    assert_eq!(token["expires_at"], "2026-12-05T00:00:00Z");
+    assert_eq!(token["expires_on"], "2026-12-05");
+    let days = "2026-12-05 (in 7 days)";
+    world.run(&["token", "list"]).exits(0).says(days);
+    world.run(&["explain", "ci-deploy"]).exits(0).says(days);
+    let forecast = world.list(&["forecast", "--days", "30"]);
+    assert_eq!(forecast[0]["expires_on"], "2026-12-05");
+    for (day, left) in [("2026-11-28", "7 days"), ("2026-12-04", "1 day")] {
+        world.at(&format!("{day} 00:00:00")).sweep();
+        let mails = world.take_mails();
+        assert_eq!(mails.len(), 2);
+        for mail in mails {
+            let subject = format!("Token ci-deploy expires in {left} (Sat 5 Dec 2026)");
+            assert_eq!(mail.subject, subject);
+            for part in [mail.text, mail.html] {
+                assert_contains!(part, "Sat 5 Dec 2026");
+                assert_lacks!(part, "4 Dec", "6 Dec", "UTC", ":00");
+            }
+        }
+    }
+}
+
+#[rstest]
+fn a_warning_says_that_its_source_has_another_date(#[values(Sqlite, Postgres)] db: Db) {
+    let mut world = World::new(db);
+    world.at("2026-11-20 00:00:00");
+    world.import(&["ci,ci-deploy,ada@example.org,2026-12-01T00:00:00Z"]);
+    let rows = "ci,ci-deploy,ada@example.org,soon\nnew,new,svc-deploy,2026-12-01T00:00:00Z\n";
+    let header = "external_id,name,issuer_email,expires_at\n";
+    world.write("tokens.csv", format!("{header}{rows}"));
+    world.run(&["import", "tokens.csv"]).exits(1);
+    world.at("2026-11-24 00:00:00").sweep();
+    let mails = world.take_mails();
+    let to = |address: &str| {
+        let mails = mails.iter().filter(|mail| mail.to == address);
+        let parts = mails.flat_map(|mail| [&mail.text, &mail.html]);
+        let words = parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+        words.collect::<String>()
+    };
+    let outdated =
+        "says an expiry that could not be read; this date is the last one that lapsed could read";
+    assert_contains!(to("ada@example.org"), outdated);
+    let issuer = "its source names an issuer that could not be read (";
+    assert_contains!(
+        to("boss@example.org"),
+        outdated,
+        issuer,
+        "is not a mail address"
+    );
+    world.at("2026-12-02 00:00:00").sweep();
+    assert_eq!(world.tokens(), ["ci active", "new expired"]);
+}

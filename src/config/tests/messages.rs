@@ -78,6 +78,7 @@ fn invalid_values_say_what_to_write() {
         "notify.steps = []",
         "notify.admins = ['ada']",
         "notify.reply_to = 'IT <it>'",
+        "notify.reply_to = 'jörg@example.org'",
         "notify.admin_digest = '25:00'",
         "notify.admin_digest = 09:00:00",
         "notify.base_url = 'lapsed.example.org'",
@@ -101,6 +102,7 @@ fn invalid_values_say_what_to_write() {
     lapsed.toml:1:16: notify.steps: needs at least one entry, such as steps = ["7d", "1d"]
     lapsed.toml:1:18: notify.admins[0]: "ada" is not a mail address; write it as name@example.org
     lapsed.toml:1:19: notify.reply_to: is not a mail address; write it as name@example.org or "Name <name@example.org>"
+    lapsed.toml:1:19: notify.reply_to: has a letter beyond ASCII before the @; write an address without one
     lapsed.toml:1:23: notify.admin_digest: `25:00` is not a time of day; write "09:00" or "off"
     lapsed.toml:1:23: notify.admin_digest: `09:00:00` is not a time of day; write "09:00" or "off"
     lapsed.toml:1:19: notify.base_url: is not a URL (relative URL without a base); write for example https://wiki.example.org/tokens/{source}

@@ -66,6 +66,20 @@ fn sources_and_accounts_have_steps_of_their_own() {
 }
 
 #[test]
+fn addresses_beyond_ascii_are_read() {
+    let config = load(
+        "[notify]
+         from = 'Tokens <tokens@müller.example>'
+         admins = ['jörg@example.org', 'ada@müller.example', 'ADA@XN--MLLER-KVA.example']",
+        &[],
+    );
+    let from = config.mail_identity.from;
+    assert_eq!(from.to_string(), "Tokens <tokens@xn--mller-kva.example>");
+    let admins = ["jörg@example.org", "ada@xn--mller-kva.example"];
+    assert_eq!(to_strings(&config.policy.admins), admins);
+}
+
+#[test]
 fn off_disables_the_digest_and_the_listener() {
     let config = load(
         "[notify]\nadmin_digest = 'off'\n[http]\nlisten = 'off'",
