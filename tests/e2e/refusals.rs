@@ -111,7 +111,7 @@ fn an_address_that_no_server_takes_is_reported_with_the_reason(#[values(Sqlite, 
     world.sweep().says("1 sent, 1 deferred");
     world.at("2026-11-24 12:00:00").sweep();
     world
-        .at("2026-11-25 00:00:00")
+        .at("2026-11-25 01:00:00")
         .run(&["sweep"])
         .exits(1)
         .says("1 failed");

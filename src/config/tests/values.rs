@@ -69,12 +69,12 @@ fn sources_and_accounts_have_steps_of_their_own() {
 fn addresses_beyond_ascii_are_read() {
     let config = load(
         "[notify]
-         from = 'Tokens <tokens@müller.example>'
+         reply_to = 'IT <it@müller.example>'
          admins = ['jörg@example.org', 'ada@müller.example', 'ADA@XN--MLLER-KVA.example']",
         &[],
     );
-    let from = config.mail_identity.from;
-    assert_eq!(from.to_string(), "Tokens <tokens@xn--mller-kva.example>");
+    let reply_to = config.mail_identity.reply_to.unwrap();
+    assert_eq!(reply_to.to_string(), "IT <it@xn--mller-kva.example>");
     let admins = ["jörg@example.org", "ada@xn--mller-kva.example"];
     assert_eq!(to_strings(&config.policy.admins), admins);
 }
