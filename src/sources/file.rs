@@ -60,7 +60,7 @@ pub(super) const COLUMNS: Columns<12> = Columns {
         ("scope", Target::Column("scope")),
         ("created_at", Target::Column("created_at")),
         ("expires_at", Target::Column("expires_at")),
-        ("expires_on", Target::Nothing),
+        ("expires_on", Target::UnlessEmpty("expires_at")),
         ("expiry", Target::NeverOf("expires_at")),
         ("expiry_origin", Target::Nothing),
         ("status", Target::Column("status")),

@@ -460,7 +460,7 @@ fn csv_values<const N: usize>(
         }
         Order::Export => {
             for (cell, (_, target)) in cells.into_iter().zip(columns.export) {
-                if let Some(column) = columns.export_column(*target, cell == b"never") {
+                if let Some(column) = columns.export_column(*target, cell) {
                     values[column] = to_value(cell.strip_prefix(b"'").unwrap_or(cell));
                 }
             }

@@ -452,9 +452,19 @@ fn a_plain_date_is_the_same_day_in_every_zone(
     world.set("schedule.timezone", &format!("{zone:?}"));
     world.at("2026-11-28 00:00:00");
     world.import(&["ci,ci-deploy,ada@example.org,2026-12-05"]);
-    let token = &world.list(&["token", "list"])[0];
-    assert_eq!(token["expires_at"], "2026-12-05T00:00:00Z");
-    assert_eq!(token["expires_on"], "2026-12-05");
+    for format in ["csv", "json"] {
+        let token = &world.list(&["token", "list"])[0];
+        assert_eq!(token["expires_at"], "2026-12-05T00:00:00Z");
+        assert_eq!(token["expires_on"], "2026-12-05");
+        // What lapsed lists is imported with its plain dates.
+        let listed = world.run(&["token", "list", "--format", format]).stdout;
+        let file = format!("listed.{format}");
+        world
+            .write(&file, listed)
+            .run(&["import", &file])
+            .exits(0)
+            .says("1 unchanged");
+    }
     let days = "2026-12-05 (in 7 days)";
     world.run(&["token", "list"]).exits(0).says(days);
     world.run(&["explain", "ci-deploy"]).exits(0).says(days);

@@ -18,6 +18,8 @@ pub(crate) enum Target {
     Column(&'static str),
     /// Only the word `never` counts.
     NeverOf(&'static str),
+    /// An empty cell leaves what an earlier one has filled.
+    UnlessEmpty(&'static str),
     Nothing,
 }
 
@@ -46,11 +48,12 @@ impl<const N: usize> Columns<N> {
     }
 
     /// The column that a cell of lapsed's own export fills.
-    pub fn export_column(&self, target: Target, is_never: bool) -> Option<usize> {
+    pub fn export_column(&self, target: Target, cell: &[u8]) -> Option<usize> {
         match target {
             Target::Column(name) => self.find(name),
-            Target::NeverOf(name) if is_never => self.find(name),
-            Target::NeverOf(_) | Target::Nothing => None,
+            Target::NeverOf(name) if cell == b"never" => self.find(name),
+            Target::UnlessEmpty(name) if !cell.is_empty() => self.find(name),
+            Target::NeverOf(_) | Target::UnlessEmpty(_) | Target::Nothing => None,
         }
     }
 }

@@ -114,8 +114,8 @@ impl<'a, const N: usize> Cells<'a, N> {
     fn set_exported(&mut self, key: &str, json: &Json) {
         let columns = self.object.columns;
         let target = columns.export.iter().find(|(name, _)| *name == key);
-        let column =
-            target.and_then(|(_, target)| columns.export_column(*target, *json == "never"));
+        let cell = json.as_str().unwrap_or_default().as_bytes();
+        let column = target.and_then(|(_, target)| columns.export_column(*target, cell));
         if let Some(column) = column {
             self.values[column] = json_value(json);
         }

@@ -48,6 +48,7 @@ const CLOSED_COLUMNS: &[&str] = &[
     "source.renamed_to",
     "source_admin.source",
     "token.expiry",
+    "token.expiry_day",
     "token.expiry_origin",
     "token.source",
     "token.status",
