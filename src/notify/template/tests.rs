@@ -252,11 +252,11 @@ fn a_plain_date_is_the_day_of_its_source_without_a_clock() {
 #[test]
 fn a_date_that_is_not_the_present_one_of_its_source_is_named_as_such() {
     let plain = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
-    let last = "this date is the last one that lapsed could read";
+    let clause = "this date is the last one that lapsed could read";
     let coming = rendered(&sample_named("expiring-outdated"));
     let past = rendered(&sample_named("expired-outdated"));
     for part in [&coming.text, &coming.html, &past.text, &past.html].map(|part| plain(part)) {
-        let sentence = format!("exports says an expiry that could not be read; {last}.");
+        let sentence = format!("exports says an expiry that could not be read; {clause}.");
         assert!(part.contains(&sentence), "{part}");
         let issuer = "its source names an issuer that could not be read";
         assert!(part.contains(issuer), "{part}");
@@ -264,7 +264,7 @@ fn a_date_that_is_not_the_present_one_of_its_source_is_named_as_such() {
     }
     let list = rendered(&sample_named("digest-days"));
     for part in [&list.text, &list.html].map(|part| plain(part)) {
-        assert_eq!(part.matches(last).count(), 3, "{part}");
+        assert_eq!(part.matches(clause).count(), 3, "{part}");
     }
     let long = rendered(&sample_named("digest-days-long"));
     for part in [&long.text, &long.html].map(|part| plain(part)) {
