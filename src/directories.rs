@@ -5,6 +5,7 @@ mod account;
 mod assertion;
 pub mod entra;
 pub mod file;
+mod json;
 pub mod keycloak;
 mod kind;
 pub mod ldap;
@@ -91,6 +92,8 @@ pub struct PeopleQuery<'a> {
     pub people: &'a [Address],
     /// [`PeopleListing::cursor`] of the last listing that was used; `None` asks for everybody.
     pub cursor: Option<&'a str>,
+    /// [`PeopleListing::cursor`] of the last listing that was used, whatever its query was.
+    pub last_cursor: Option<&'a str>,
 }
 
 /// What a listing covered, once it is complete.
@@ -105,6 +108,8 @@ pub struct PeopleListing {
     pub refusals: RefusedRows,
     /// Where the next listing may continue. Only the directory itself can read it.
     pub cursor: Option<String>,
+    /// Why people may be missing from it. What it says about the people it has counts nevertheless.
+    pub gaps: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -122,6 +127,11 @@ pub struct Group {
     /// The configured name or id.
     pub name: String,
     pub members: u64,
+}
+
+/// Whether so few records of a list lack something that one broken account explains it.
+fn is_few(odd: u64, all: u64) -> bool {
+    (odd <= 1 && all > 1) || odd.saturating_mul(20) <= all
 }
 
 /// A filter for one value, which is quoted as in JSON (RFC 7644 §3.4.2.2).
@@ -143,3 +153,6 @@ impl Group {
         Self { name, members: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests;

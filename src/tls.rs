@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore, WantsVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme, WantsVerifier};
+use secrecy::{ExposeSecret, SecretString};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +23,11 @@ pub enum Error {
     /// The file or the system's store has no certificate authority.
     #[error("no certificate authority to trust in {0}; name one with ca_file")]
     NoRoots(String),
+    /// The parser's own error is left out: it may show a part of the key.
+    #[error("client_key is not a private key in PEM form")]
+    ClientKey,
+    #[error("client_certificate and client_key cannot be used; is it the key of that certificate?")]
+    ClientCertificate(#[source] rustls::Error),
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
 }
@@ -27,6 +36,75 @@ pub enum Error {
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     let config = config_builder()?.with_root_certificates(roots(ca_file)?);
     Ok(config.with_no_client_auth())
+}
+
+/// The certificate by which lapsed identifies itself to a server.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// PEM, with the authorities between if there are any.
+    pub path: PathBuf,
+    pub key: SecretString,
+}
+
+impl ClientCertificate {
+    fn load(&self) -> Result<CertifiedKey, Error> {
+        let unreadable = |source| Error::CaFile {
+            path: self.path.clone(),
+            source,
+        };
+        let chain = CertificateDer::pem_file_iter(&self.path).map_err(unreadable)?;
+        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes())
+            .map_err(|_| Error::ClientKey)?;
+        let provider = ring::default_provider();
+        CertifiedKey::from_der(chain, key, &provider).map_err(Error::ClientCertificate)
+    }
+}
+
+/// Presents a certificate, if there is one, and remembers that a server asked for it: most servers only close the
+/// connection if they miss it.
+#[derive(Debug, Default)]
+pub struct ClientIdentity {
+    certificate: Option<Arc<CertifiedKey>>,
+    was_requested: AtomicBool,
+}
+
+impl ClientIdentity {
+    pub fn load(certificate: Option<&ClientCertificate>) -> Result<Self, Error> {
+        let certificate = certificate.map(ClientCertificate::load).transpose()?;
+        Ok(Self {
+            certificate: certificate.map(Arc::new),
+            was_requested: AtomicBool::new(false),
+        })
+    }
+
+    pub fn was_requested(&self) -> bool {
+        self.was_requested.load(Ordering::Relaxed)
+    }
+
+    pub fn has_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+}
+
+impl ResolvesClientCert for ClientIdentity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.was_requested.store(true, Ordering::Relaxed);
+        self.certificate.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.has_certificate()
+    }
+}
+
+/// Like [`client_config`], for a server that may ask for a certificate.
+pub fn client_config_with(
+    ca_file: Option<&Path>,
+    identity: Arc<ClientIdentity>,
+) -> Result<ClientConfig, Error> {
+    let config = config_builder()?.with_root_certificates(roots(ca_file)?);
+    Ok(config.with_client_cert_resolver(identity))
 }
 
 /// A client configuration that has no verifier yet.

@@ -205,6 +205,8 @@ CREATE TABLE directory (
     -- Where the next incremental listing continues, and the query for which that holds.
     cursor            TEXT,
     query_digest      TEXT,
+    -- Why people may be missing from the last listing, though it counts.
+    gaps              TEXT,
     -- Why and since when changes wait for an operator, their fingerprint, and the decision on them.
     held              TEXT,
     held_at           TIMESTAMPTZ,
@@ -219,6 +221,8 @@ CREATE TABLE identity (
     email       TEXT NOT NULL,
     -- The account that the person was matched to for good, if the directory has ids.
     account_id  TEXT,
+    -- Whether an operator named this account.
+    account_chosen BOOLEAN NOT NULL DEFAULT FALSE,
     name        TEXT,
     status      TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
     -- The last clear status; it differs from the status while that is unknown.

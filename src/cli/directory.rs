@@ -108,6 +108,8 @@ pub(super) struct DirectoryRow {
     pub(super) people: i64,
     /// The change that waits for an operator.
     pub(super) held: Option<String>,
+    /// Why people may be missing from its last listing.
+    pub(super) gaps: Option<String>,
     pub(super) sync_state: SyncState,
     /// Until when its data is fresh without another sync.
     pub(super) fresh_until: Option<DateTime<Utc>>,
@@ -141,6 +143,7 @@ impl DirectoryRow {
             kind: terms.map_or(row.kind, |terms| terms.kind.to_owned()),
             people: row.people,
             held,
+            gaps: row.gaps,
             fresh_until: terms
                 .and_then(|terms| Some(terms.fresh_until(sync_state.last_good_sync_at?))),
             next: terms
@@ -161,7 +164,7 @@ impl DirectoryRow {
         self.fresh_until.is_some_and(|until| now <= until)
     }
 
-    /// The held change and the last error.
+    /// The held change, the last error, and what the last listing may lack.
     fn trouble(&self, zone: Tz) -> Option<String> {
         let SyncState {
             error,
@@ -172,11 +175,13 @@ impl DirectoryRow {
             Some(since) => format!("failing since {}: {error}", format_instant(*since, zone)),
             None => error.clone(),
         });
-        match (&self.held, error) {
-            (Some(held), Some(error)) => Some(format!("held: {held}; {error}")),
-            (Some(held), None) => Some(format!("held: {held}")),
-            (None, error) => error,
-        }
+        let held = self.held.as_ref().map(|held| format!("held: {held}"));
+        let gaps = self
+            .gaps
+            .as_ref()
+            .map(|gaps| format!("people may be missing: {gaps}"));
+        let troubles: Vec<String> = [held, error, gaps].into_iter().flatten().collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
     }
 }
 
@@ -199,6 +204,8 @@ impl Row for DirectoryRow {
         ("deferred_until", |row, now| {
             rfc3339(deferred_until(&row.sync_state, now))
         }),
+        // Why people may be missing from the last listing.
+        ("gaps", |row, _| json!(row.gaps)),
     ];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),

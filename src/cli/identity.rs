@@ -189,7 +189,7 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
     })
 }
 
-/// Removes the binding of a person, so that the next sync binds them again.
+/// Binds a person to the entry that the operator names, or removes the binding so that the next sync binds them.
 async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Result<Exit> {
     let _log = setup::start_log(context, config)?;
     let name = args.directory.as_str();
@@ -200,15 +200,23 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
     let outcome = setup::with_engine(context, config, Mode::Normal, async |engine| {
         let actor = audit::actor();
         let stop = context.stop.graceful(config.stop_timeout);
-        Ok(engine.unbind_identity(name, email, &actor, stop).await?)
+        let account = args.account.as_deref();
+        let rebind = engine.rebind_identity(name, email, account, &actor, stop);
+        Ok(rebind.await?)
     })
     .await?;
     match outcome {
         UnbindOutcome::Done => {
-            print_line(&format!(
-                "{email} is no longer bound to an entry of {name}; the next sync binds them to the entry that has \
-                 the address then (`lapsed directory sync {name}` does so now)"
-            ))?;
+            print_line(&match &args.account {
+                Some(id) => format!(
+                    "{email} is now bound to the entry {id} of {name}; the next sync uses its status \
+                     (`lapsed directory sync {name}` does so now)"
+                ),
+                None => format!(
+                    "{email} is no longer bound to an entry of {name}; the next sync binds them to the entry that \
+                     has the address then, if exactly one has it (`lapsed directory sync {name}` does so now)"
+                ),
+            })?;
             Ok(Exit::Ok)
         }
         UnbindOutcome::Busy => Ok(report::print_busy()),

@@ -54,6 +54,13 @@ fn ldap(table: &mut Table) -> Option<Kind> {
     let starttls = table.boolean("starttls", false);
     let flavor = table.optional("flavor", |field| field.choice(ldap::FLAVORS));
     let shadow_expire = table.boolean("shadow_expire", false);
+    let default = ldap::OutsideFilter::default();
+    let is_outside_set = table.has("outside_filter");
+    let outside_filter = table.choice("outside_filter", ldap::OUTSIDE_FILTER, default);
+    if is_outside_set && filter.is_none() {
+        table.refuse("outside_filter", "has no effect without filter; set filter");
+    }
+    let client_certificate = client_certificate(table);
     let is_open = url
         .as_ref()
         .is_some_and(|url: &Url| ldap::exposes_password(url, starttls));
@@ -64,7 +71,12 @@ fn ldap(table: &mut Table) -> Option<Kind> {
         bind_dn: bind_dn?,
         password: password?,
         ca_file,
+        client_certificate,
     };
+    if access.client_certificate.is_some() && access.url.scheme() == "ldap" && !starttls {
+        let why = "is shown over TLS only; write ldaps:// or set starttls = true";
+        table.refuse("client_certificate", why);
+    }
     if starttls && access.url.scheme() == "ldaps" {
         table.refuse("starttls", "is for ldap://; ldaps:// is always encrypted");
     }
@@ -74,7 +86,29 @@ fn ldap(table: &mut Table) -> Option<Kind> {
         filter,
         flavor,
         shadow_expire,
+        outside_filter,
     }))
+}
+
+fn client_certificate(table: &mut Table) -> Option<ldap::ClientCertificate> {
+    let (has_path, has_key) = (table.has("client_certificate"), table.has("client_key"));
+    let path = table.path("client_certificate");
+    let key = table.secret("client_key");
+    if has_path && !has_key {
+        table.refuse(
+            "client_certificate",
+            "needs its private key; set client_key",
+        );
+    } else if has_key && !has_path {
+        table.refuse(
+            "client_key",
+            "is the key of client_certificate, which is missing",
+        );
+    }
+    Some(ldap::ClientCertificate {
+        path: path?,
+        key: key?,
+    })
 }
 
 /// Scheme, host and port only; the other parts of RFC 4516 are keys of their own.

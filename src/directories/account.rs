@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::json::Flag;
 use super::{Group, PersonSink};
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::sources::cells;
@@ -49,11 +50,12 @@ impl AccountStatus {
     }
 
     /// The status of an account with a boolean field.
-    pub fn from_flag(field: &str, is_enabled: Option<bool>) -> Self {
-        match is_enabled {
-            Some(true) => Self::active(format!("{field}=true")),
-            Some(false) => Self::disabled(format!("{field}=false")),
-            None => Self::unknown(format!("no field {field}")),
+    pub fn from_flag(field: &str, flag: &Flag) -> Self {
+        match flag {
+            Flag::Set(true, json) => Self::active(format!("{field}={json}")),
+            Flag::Set(false, json) => Self::disabled(format!("{field}={json}")),
+            Flag::Missing => Self::unknown(format!("no field {field}")),
+            Flag::Invalid => Self::unknown(format!("{field} is neither true nor false")),
         }
     }
 }
@@ -63,6 +65,7 @@ impl AccountStatus {
 pub(super) struct AccountBuilder {
     mailboxes: Vec<Address>,
     sign_in_name: Option<Address>,
+    fallbacks: Vec<Address>,
     name: Option<String>,
 }
 
@@ -92,6 +95,14 @@ impl AccountBuilder {
     /// Sets the sign-in name. It is the main address only of an account without a mailbox.
     pub fn sign_in_name(mut self, text: Option<&str>) -> Self {
         self.sign_in_name = text.and_then(|text| Address::parse_cell(text).ok());
+        self
+    }
+
+    /// Adds addresses that count only if no account has them as its own.
+    pub fn fallbacks<'a>(mut self, texts: impl Iterator<Item = &'a str>) -> Self {
+        self.fallbacks = texts
+            .filter_map(|text| Address::parse_cell(text).ok())
+            .collect();
         self
     }
 
@@ -134,6 +145,7 @@ impl AccountBuilder {
             main: addresses.next(),
             others: addresses.collect(),
             sign_in_name,
+            fallbacks: self.fallbacks,
             name: self.name,
             status: status.status,
             reason: status.reason,
@@ -149,16 +161,18 @@ impl AccountBuilder {
 pub(super) struct AllowedGroups {
     pub groups: Vec<Group>,
     members: HashSet<Uuid>,
+    has_unidentified_members: bool,
 }
 
 impl AllowedGroups {
     /// Adds a group with its members, those of nested groups included.
-    pub fn add(&mut self, name: &str, members: HashSet<Uuid>) {
+    pub fn add(&mut self, name: &str, members: GroupMembers) {
         self.groups.push(Group {
             name: name.to_owned(),
-            members: members.len() as u64,
+            members: members.ids.len() as u64 + members.without_id,
         });
-        self.members.extend(members);
+        self.members.extend(members.ids);
+        self.has_unidentified_members |= members.without_id > 0;
     }
 
     /// Whether an account is in one of the groups; `None` if no group is configured.
@@ -167,10 +181,30 @@ impl AllowedGroups {
     }
 }
 
+/// The members of one group, by [`id_key`].
+#[derive(Debug, Default)]
+pub(super) struct GroupMembers {
+    pub ids: HashSet<Uuid>,
+    /// Members who cannot be identified.
+    pub without_id: u64,
+}
+
+/// Someone who is in none of the allowed groups, while a member of them cannot be identified, is unknown: they may
+/// be that member.
+pub(super) fn doubt_absence_from_groups(person: &mut Person) {
+    if person.is_member == Some(false) && person.status == IdentityStatus::Active {
+        person.status = IdentityStatus::Unknown;
+        person.reason = Some(Reason::Unconfirmed);
+        person.evidence += ", but the allowed groups have members without an id";
+    }
+}
+
 pub(super) struct PersonCollector<'a, 't> {
     allowed_groups: &'a AllowedGroups,
     sink: &'a mut PersonSink<'t>,
     seen: HashSet<Uuid>,
+    /// Records of people that were left out because they have no id.
+    pub without_id: u64,
 }
 
 impl<'a, 't> PersonCollector<'a, 't> {
@@ -179,6 +213,7 @@ impl<'a, 't> PersonCollector<'a, 't> {
             allowed_groups,
             sink,
             seen: HashSet::new(),
+            without_id: 0,
         }
     }
 
@@ -199,8 +234,11 @@ impl<'a, 't> PersonCollector<'a, 't> {
     pub fn admit(&mut self, mut person: Person) -> Option<Person> {
         let key = id_key(person.id.as_deref().unwrap_or_default());
         person.is_member = self.allowed_groups.is_member(key);
+        if self.allowed_groups.has_unidentified_members {
+            doubt_absence_from_groups(&mut person);
+        }
         let is_new = self.seen.insert(key);
-        Some(person).filter(|person| is_new && person.main.is_some())
+        Some(person).filter(|person| is_new && person.shows_an_address())
     }
 
     pub fn send(&mut self, person: Person) {
@@ -292,7 +330,11 @@ mod tests {
         let mut sent = Vec::new();
         let mut sink = |person: Person| sent.push((person.id, person.is_member));
         let mut allowed_groups = AllowedGroups::default();
-        allowed_groups.add("ops", HashSet::from([id_key("a")]));
+        let members = GroupMembers {
+            ids: HashSet::from([id_key("a")]),
+            without_id: 0,
+        };
+        allowed_groups.add("ops", members);
         let mut collector = PersonCollector::new(&allowed_groups, &mut sink);
         for (id, mailbox) in [
             ("a", "ada@example.org"),

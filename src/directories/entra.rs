@@ -14,12 +14,16 @@ use reqwest::StatusCode;
 use url::Url;
 
 use super::account::{AllowedGroups, PersonCollector, id_key};
+use super::json::without_id_note;
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
+use crate::domain::{Address, Person};
 use crate::upstream::http::{Client, path_segment};
 use crate::upstream::session::Session;
 use crate::upstream::{CheckReport, Error, Fetched, Right, none_if_status};
 use changes::{Cursor, DeltaLink};
+#[cfg(test)]
+pub(super) use graph::read_people;
 use graph::{
     Graph, Item, PAGE_SIZE, Page, SELECT, User, explain_refusal, invalid_response,
     permission_advice,
@@ -95,14 +99,18 @@ pub struct Entra {
 }
 
 impl Entra {
-    async fn send_all_users(&self, sink: &mut PersonSink<'_>) -> Result<AllowedGroups, Error> {
+    async fn send_all_users(
+        &self,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<(AllowedGroups, Option<String>), Error> {
         let allowed_groups = groups::fetch(&self.graph, &self.allowed_groups).await?;
         let mut collector = PersonCollector::new(&allowed_groups, sink);
         let mut shows_enabled = false;
         let query = [("$select", SELECT), ("$top", PAGE_SIZE)];
-        self.graph
+        let end = self
+            .graph
             .for_each_item(self.graph.get("users", &query), |user: User| {
-                shows_enabled |= user.account_enabled.is_some();
+                shows_enabled |= user.account_enabled.value().is_some();
                 collector.add(user.into_person());
             })
             .await
@@ -115,7 +123,7 @@ impl Entra {
             };
             return Err(Error::rights(what, permission_advice(PERMISSION)));
         }
-        Ok(allowed_groups)
+        Ok((allowed_groups, without_id_note(end.without_id)))
     }
 
     /// Lists all users. Later changes start from `delta_link`, or from now without one.
@@ -136,13 +144,14 @@ impl Entra {
                 .await
                 .map_err(|error| explain(error, "ask for changes"))?
         };
-        let allowed_groups = self.send_all_users(sink).await?;
+        let (allowed_groups, gaps) = self.send_all_users(sink).await?;
         let cursor =
             delta_link.and_then(|delta_link| Cursor::new(delta_link, now, query_digest).to_text());
         Ok(PeopleListing {
             extent: Extent::Everybody,
             groups: allowed_groups.groups,
             cursor,
+            gaps,
             ..PeopleListing::default()
         })
     }
@@ -151,6 +160,7 @@ impl Entra {
     async fn list_changes(
         &self,
         cursor: Cursor,
+        issuers: &[Address],
         sink: &mut PersonSink<'_>,
     ) -> Result<Option<PeopleListing>, Error> {
         let Some(changes) = changes::fetch_changes(&self.graph, cursor.link())
@@ -168,15 +178,23 @@ impl Entra {
                 .map_err(|error| explain(error, "read a user"))?;
             match user {
                 // The two responses contradict each other: one server lags behind.
-                Some(user) if enabled.is_some() && user.account_enabled != enabled => {
+                Some(user) if enabled.is_some() && user.account_enabled.value() != enabled => {
                     return Ok(None);
                 }
                 Some(user) => people.push(user.into_person()),
                 None => removed.push(id),
             }
         }
+        // Another account of the person, which has not changed, may still work.
+        let is_lost = |person: &Person| {
+            let mut addresses = person.addresses().chain(&person.fallbacks);
+            !person.has_access() && addresses.any(|address| issuers.contains(address))
+        };
+        if people.iter().any(is_lost) {
+            return Ok(None);
+        }
         // Sent only now, because `None` above must send nothing.
-        people.retain(|person| person.main.is_some());
+        people.retain(Person::shows_an_address);
         people.into_iter().for_each(sink);
         let mut cursor = cursor.advance_to(changes.link);
         if !removed.is_empty() {
@@ -234,7 +252,8 @@ impl Entra {
             .fetch(self.graph.get("users", &query))
             .await
             .map_err(|error| explain(error, "list users"))?;
-        if page.value.iter().any(|user| user.account_enabled.is_some()) {
+        let mut users = page.value.items.iter();
+        if users.any(|user| user.account_enabled.value().is_some()) {
             return Ok(());
         }
         let what = "Graph does not show the application accountEnabled of users";
@@ -276,7 +295,7 @@ impl Directory for Entra {
         };
         let delta_link = match cursor {
             Some(cursor) if cursor.is_usable(self.clock.now(), &digest) => {
-                if let Some(listing) = self.list_changes(cursor, sink).await? {
+                if let Some(listing) = self.list_changes(cursor, query.people, sink).await? {
                     return Ok(Fetched::New(listing));
                 }
                 // List all users, and start the changes from now.

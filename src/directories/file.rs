@@ -195,6 +195,7 @@ fn parse_person(row: Row<5>, file: &str) -> Result<(Address, Person, Vec<String>
         main: Some(email.clone()),
         others: Vec::new(),
         sign_in_name: None,
+        fallbacks: Vec::new(),
         name: name.into_text("name")?.into_option(),
         status,
         reason: match status {

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::account::PersonCollector;
+use super::json::without_id_note;
 use super::{
     Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
 };
@@ -26,6 +27,8 @@ use crate::domain::Address;
 use crate::upstream::http::{Client, path_segment};
 use crate::upstream::{CheckReport, Error, Fetched, Right};
 use api::{Api, LastPage, QUERY_GROUPS, VIEW_USERS, explain_refusal, no_visible_users_error};
+#[cfg(test)]
+pub(super) use users::read_people;
 use users::{Collector, User};
 
 /// A sign-in name that does not exist.
@@ -96,9 +99,11 @@ impl Keycloak {
                 reachable.insert(storage);
             }
         }
+        let gaps = without_id_note(collector.without_id());
         *self.reachable_storages.lock().await = collector.finish(&self.list_name(), &reachable)?;
         Ok(PeopleListing {
             extent,
+            gaps,
             groups: groups.groups,
             ..PeopleListing::default()
         })
@@ -157,11 +162,17 @@ impl Keycloak {
             local += u64::from(!user.is_external());
             collector.add(user);
         };
-        self.api
+        let without_id = self
+            .api
             .for_each("users", &[], LastPage::NotFull, add_user)
             .await?;
+        collector.add_without_id(without_id);
         let count = self.api.fetch_count().await?;
-        Ok(ListCounts { all, local, count })
+        Ok(ListCounts {
+            all: all + without_id,
+            local: local + without_id,
+            count,
+        })
     }
 
     /// A 404 is evidence only if the client can see other accounts.

@@ -16,7 +16,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Common, Directory, Lookup, PeopleListing, PeopleQuery, PersonSink};
+use super::json::without_id_note;
+use super::{Common, Directory, Lookup, PeopleListing, PeopleQuery, PersonSink, is_few};
 use crate::clock::Clock;
 use crate::domain::{IdentityStatus, Person};
 use crate::upstream::ldap::{self, Entry, Search, Server, Session};
@@ -24,7 +25,7 @@ use crate::upstream::{CheckReport, Error, Fetched, Right};
 use groups::{AllowedGroups, Scope};
 use person::{StatusRules, build_person};
 
-pub use crate::upstream::ldap::{Access, exposes_password, is_valid_filter};
+pub use crate::upstream::ldap::{Access, ClientCertificate, exposes_password, is_valid_filter};
 pub use flavor::{FLAVORS, Flavor};
 
 /// A connection that was idle for longer is not used again.
@@ -47,7 +48,23 @@ pub struct Config {
     pub flavor: Option<Flavor>,
     /// Whether an account has no access from the day in shadowExpire on.
     pub shadow_expire: bool,
+    pub outside_filter: OutsideFilter,
 }
+
+/// What follows for a person whose entry still exists and works, but left the configured filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OutsideFilter {
+    #[default]
+    Unknown,
+    /// They lost access.
+    Lost,
+}
+
+/// As written in the configuration.
+pub const OUTSIDE_FILTER: &[(&str, OutsideFilter)] = &[
+    ("unknown", OutsideFilter::Unknown),
+    ("lost", OutsideFilter::Lost),
+];
 
 impl Config {
     pub fn build(&self, common: &Common) -> Result<LdapDirectory, Error> {
@@ -175,7 +192,7 @@ impl LdapDirectory {
                     return;
                 };
                 let mut person = build_person(&entry, id.clone(), &rules);
-                if person.main.is_some() {
+                if person.shows_an_address() {
                     person.is_member = allowed_groups.count_member(&entry, &id);
                     seen.people += 1;
                     sink(person);
@@ -184,6 +201,7 @@ impl LdapDirectory {
             .await?;
         seen.ensure_plausible(root.flavor)?;
         Ok(PeopleListing {
+            gaps: without_id_note(seen.without_id),
             groups: allowed_groups.into_groups(),
             ..PeopleListing::default()
         })
@@ -202,7 +220,7 @@ impl LdapDirectory {
             found_id.is_some_and(|found_id| found_id.eq_ignore_ascii_case(id))
         });
         match (found.next(), found.next()) {
-            (Some(entry), None) => Ok(self.found(&entry, id, flavor)),
+            (Some(entry), None) => self.found(connection, &entry, id).await,
             (None, _) => self.confirm_gone(connection).await,
             (Some(_), Some(_)) => Ok(Lookup::unclear("several entries have its id")),
         }
@@ -220,7 +238,7 @@ impl LdapDirectory {
         let session = &mut connection.session;
         let found = session.read_entry(&name, flavor.attributes()).await?;
         if let Some(entry) = found.filter(is_match) {
-            return Ok(self.found(&entry, id, flavor));
+            return self.found(connection, &entry, id).await;
         }
         let deleted = match session.read_deleted(&name, flavor.attributes()).await {
             // The bind account may not see deleted objects.
@@ -236,9 +254,25 @@ impl LdapDirectory {
         self.confirm_gone(connection).await
     }
 
-    fn found(&self, entry: &Entry, id: &str, flavor: Flavor) -> Lookup {
-        let rules = self.rules(flavor);
-        Lookup::found(build_person(entry, id.to_owned(), &rules))
+    /// The account of an entry, unless it works but has left the configured filter.
+    async fn found(
+        &self,
+        connection: &mut Connection,
+        entry: &Entry,
+        id: &str,
+    ) -> Result<Lookup, Error> {
+        let rules = self.rules(connection.root.flavor);
+        let person = build_person(entry, id.to_owned(), &rules);
+        if let Some(filter) = self.config.filter.as_deref()
+            && !person.status.is_lost()
+            && !connection.session.matches(&entry.dn, filter).await?
+        {
+            return Ok(Lookup::OutOfScope {
+                evidence: "its entry does not match the filter".to_owned(),
+                is_lost: self.config.outside_filter == OutsideFilter::Lost,
+            });
+        }
+        Ok(Lookup::found(person))
     }
 
     /// An account is gone only if others can be found in the same way.
@@ -271,7 +305,7 @@ impl LdapDirectory {
             .entries
             .iter()
             .filter_map(|entry| Some(build_person(entry, flavor.id(entry)?, &rules)))
-            .filter(|person| person.main.is_some())
+            .filter(Person::shows_an_address)
             .collect();
         let lost = people.iter().filter(|person| person.status.is_lost());
         let beginning = if page.has_more() { "the first " } else { "" };
@@ -345,6 +379,34 @@ impl LdapDirectory {
     }
 }
 
+/// The people of entries, each an object of attributes with lists of values. A value that is no text stands for bytes
+/// that are none.
+#[cfg(test)]
+pub(super) fn read_people(entries: &[serde_json::Value]) -> Vec<Person> {
+    let rules = StatusRules {
+        flavor: Flavor::OpenLdap,
+        counts_shadow_expire: true,
+        now: "2026-11-22T06:00:00Z".parse().unwrap(),
+    };
+    let mut seen = SeenEntries::default();
+    let mut people = Vec::new();
+    for entry in entries {
+        let fields = entry.as_object().into_iter().flatten();
+        let values = fields.flat_map(|(name, values)| {
+            let values = values.as_array().into_iter().flatten();
+            values.map(move |value| {
+                let bytes = value.as_str().map_or(&b"\xff\x00"[..], str::as_bytes);
+                (name.as_str(), bytes)
+            })
+        });
+        let entry = Entry::new("cn=x", &values.collect::<Vec<_>>());
+        if let Some(id) = seen.new_id(rules.flavor, &entry) {
+            people.push(build_person(&entry, id, &rules));
+        }
+    }
+    people
+}
+
 #[derive(Debug, Default)]
 struct SeenEntries {
     ids: HashSet<String>,
@@ -364,7 +426,8 @@ impl SeenEntries {
 
     fn ensure_plausible(&self, flavor: Flavor) -> Result<(), Error> {
         let names = flavor.id_attributes().join(" and ");
-        let what = if self.without_id > 0 {
+        let listed = self.ids.len() as u64 + self.without_id;
+        let what = if self.without_id > 0 && !is_few(self.without_id, listed) {
             format!("{} entries show no id ({names})", self.without_id)
         } else if self.people == 0 {
             "the server shows no people, or none with a mail address".to_owned()

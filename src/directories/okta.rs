@@ -15,6 +15,7 @@ use url::Url;
 
 use super::account::PersonCollector;
 use super::assertion::Signer;
+use super::json::{Records, without_id_note};
 use super::{
     Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
 };
@@ -25,6 +26,8 @@ use api::{
     Api, App, GROUPS_SCOPE, NOT_FOUND, TOKEN_PATH, USERS_SCOPE, explain_refusal, is_not_found,
     missing_role,
 };
+#[cfg(test)]
+pub(super) use users::read_people;
 use users::{USERS, User};
 
 #[derive(Debug, Clone)]
@@ -125,6 +128,7 @@ impl Okta {
         }
         Ok(PeopleListing {
             extent,
+            gaps: without_id_note(collector.without_id),
             groups: allowed_groups.groups,
             ..PeopleListing::default()
         })
@@ -168,8 +172,9 @@ impl Okta {
     async fn collect_all(&self, collector: &mut PersonCollector<'_, '_>) -> Result<(), Error> {
         let deactivated = ("filter", "status eq \"DEPROVISIONED\"");
         for query in [&[][..], &[deactivated]] {
-            let add_users = |page: Vec<User>| {
-                for user in page {
+            let add_users = |page: Records<User>| {
+                collector.without_id += page.without_id;
+                for user in page.items {
                     collector.add(user.into_person());
                 }
                 true
@@ -181,8 +186,8 @@ impl Okta {
 
     /// An app without an admin role gets 200 with an empty list, but every organisation has users.
     async fn ensure_can_view_users(&self) -> Result<(), Error> {
-        let page: Vec<User> = self.api.fetch_first(USERS).await?;
-        if page.is_empty() {
+        let page: Records<User> = self.api.fetch_first(USERS).await?;
+        if page.count() == 0 {
             return Err(missing_role("see any user"));
         }
         Ok(())

@@ -2,7 +2,10 @@
 //! lapsed only reads.
 
 mod api;
+mod collect;
 mod groups;
+mod memory;
+mod pages;
 mod resources;
 
 use std::path::PathBuf;
@@ -12,26 +15,21 @@ use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
-    eq_filter,
-};
-use crate::domain::{Address, Person};
+use super::json::Flag;
+use super::{Common, Directory, Lookup, PeopleListing, PeopleQuery, PersonSink};
+use crate::clock::Clock;
 use crate::upstream::http::Client;
 use crate::upstream::{CheckReport, Error, Fetched, Right};
 use api::{
-    Api, ListQuery, Provider, READ_ADVICE, explain_refusal, none_if_query_unsupported,
-    resource_path,
+    Api, FIELDS, Provider, READ_ADVICE, USERS, explain_refusal, none_if_query_unsupported,
+    resource_path, users_query,
 };
+use collect::Collector;
 use groups::{AllowedGroups, GroupReader};
-use resources::{Flag, User};
-
-const USERS: &str = "Users";
-const EMAILS: &str = "emails.value";
-
-const FIELDS: &str = "id,userName,active,emails,displayName,name";
-
-const FIELDS_AND_GROUPS: &str = "id,userName,active,emails,displayName,name,groups";
+use pages::Pages;
+use resources::User;
+#[cfg(test)]
+pub(super) use resources::read_people;
 
 /// How many members of a group a check looks up.
 const CHECKED_MEMBERS: usize = 5;
@@ -59,6 +57,7 @@ impl Config {
         Ok(Scim {
             api: Api::new(web, &self.url, &self.token)?,
             allowed_groups: common.allowed_groups.clone(),
+            clock: common.clock.clone(),
         })
     }
 }
@@ -67,6 +66,7 @@ impl Config {
 pub struct Scim {
     api: Api,
     allowed_groups: Vec<String>,
+    clock: Clock,
 }
 
 #[async_trait]
@@ -77,22 +77,10 @@ impl Directory for Scim {
         sink: &mut PersonSink<'_>,
     ) -> Result<Fetched<PeopleListing>, Error> {
         let provider = self.api.fetch_provider().await?;
-        let mut allowed = AllowedGroups::fetch(&self.api, provider, &self.allowed_groups).await?;
-        let users = self
-            .collect_by_address(provider, &mut allowed, query.people)
-            .await?;
-        let extent = if let Some(users) = users {
-            add_people(&users, &mut allowed, sink);
-            Extent::Requested
-        } else {
-            self.collect_all(provider, &mut allowed, sink).await?;
-            Extent::Everybody
-        };
-        Ok(Fetched::New(PeopleListing {
-            extent,
-            groups: allowed.finish()?,
-            ..PeopleListing::default()
-        }))
+        let allowed = AllowedGroups::fetch(&self.api, provider, &self.allowed_groups).await?;
+        let now = self.clock.now();
+        let collector = Collector::new(&self.api, provider, allowed, query, now, sink);
+        Ok(Fetched::New(collector.collect().await?))
     }
 
     async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
@@ -139,108 +127,10 @@ impl Directory for Scim {
 }
 
 impl Scim {
-    /// Looks up each person by a filter; `None` if all users must be listed instead, because there are too
-    /// many people or the server's filters do not work.
-    async fn collect_by_address(
-        &self,
-        provider: Provider,
-        allowed: &mut AllowedGroups,
-        people: &[Address],
-    ) -> Result<Option<Vec<User>>, Error> {
-        let is_few = (1..=MAX_ADDRESS_QUERIES).contains(&people.len());
-        if !is_few || !provider.supports_filters || matches!(allowed, AllowedGroups::FromUsers(_)) {
-            return Ok(None);
-        }
-        let mut users: Vec<User> = Vec::new();
-        for address in people {
-            let Some(found) = self.find_by_address(provider, address).await? else {
-                return Ok(None);
-            };
-            for user in found {
-                if users.iter().all(|known| known.id != user.id) {
-                    users.push(user);
-                }
-            }
-        }
-        if users.is_empty() {
-            // A filter that never matches proves less than a full list.
-            return Ok(None);
-        }
-        let lacks_active = users.iter().any(|user| user.active == Flag::Missing);
-        for user in &users {
-            allowed.count_member(user);
-        }
-        if lacks_active || allowed.is_inconclusive() {
-            return Ok(None);
-        }
-        Ok(Some(users))
-    }
-
-    /// Users with this mailbox or sign-in name; `None` if filters do not work. Both are asked for, because one
-    /// person's sign-in name may be the mailbox of a second account.
-    async fn find_by_address(
-        &self,
-        provider: Provider,
-        address: &Address,
-    ) -> Result<Option<Vec<User>>, Error> {
-        let mut users = Vec::new();
-        for attribute in ["userName", EMAILS] {
-            let query = ListQuery {
-                filter: Some(eq_filter(attribute, address.as_str())),
-                ..users_query(Some(FIELDS))
-            };
-            let is_match = |user: &User| user.has_address(address);
-            let found = match self.api.find(provider, query, is_match).await {
-                // Some servers answer so to a filter that they do not support.
-                Err(error)
-                    if attribute == EMAILS
-                        && error.status() == Some(StatusCode::INTERNAL_SERVER_ERROR) =>
-                {
-                    None
-                }
-                found => found?,
-            };
-            let Some(found) = found else {
-                // Some servers filter by sign-in names only.
-                return Ok((!users.is_empty()).then_some(users));
-            };
-            users.extend(found);
-        }
-        Ok(Some(users))
-    }
-
-    async fn collect_all(
-        &self,
-        provider: Provider,
-        allowed: &mut AllowedGroups,
-        sink: &mut PersonSink<'_>,
-    ) -> Result<(), Error> {
-        let fields = match allowed {
-            AllowedGroups::FromUsers(_) => FIELDS_AND_GROUPS,
-            _ => FIELDS,
-        };
-        let failed = |error| explain_refusal(error, USERS);
-        let mut pages = self.api.list(provider, users_query(Some(fields)));
-        let mut page = pages.next::<User>().await.map_err(failed)?;
-        if pages.selects_fields()
-            && let Some(users) = &page
-            && users.iter().all(|user| user.active == Flag::Missing)
-        {
-            // The server may not support the selection of fields.
-            pages = self.api.list(provider, users_query(None));
-            page = pages.next().await.map_err(failed)?;
-        }
-        while let Some(users) = page {
-            add_people(&users, allowed, sink);
-            page = pages.next().await.map_err(failed)?;
-        }
-        Ok(())
-    }
-
     /// What the first page of users shows, and a text such as `14 people`.
     async fn people_rights(&self, provider: Provider) -> Result<(Vec<Right>, String), Error> {
         let what = "list the people";
-        let mut pages = self.api.list(provider, users_query(Some(FIELDS)));
+        let mut pages = Pages::new(&self.api, provider, users_query(Some(FIELDS)));
         let page: Vec<User> = match pages.next().await {
             Ok(page) => page.unwrap_or_default(),
             Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
@@ -250,11 +140,14 @@ impl Scim {
             Err(error) => return Err(explain_refusal(error, USERS)),
         };
         let count = page.len();
-        let people = match pages.total {
+        let mut people = match pages.total() {
             Some(total) => format!("{total} people"),
             None if pages.is_done() => format!("{count} people"),
             None => format!("{count} or more people"),
         };
+        if pages.without_id() > 0 {
+            people += &format!(" ({} without an id, who are left out)", pages.without_id());
+        }
         if page.is_empty() {
             let fix = format!("the list is empty; {READ_ADVICE}");
             return Ok((vec![Right::missing(what, fix)], people));
@@ -321,26 +214,5 @@ impl Scim {
             let user_name = user.user_name.as_deref().unwrap_or_default();
             user.id == name || user_name.eq_ignore_ascii_case(name)
         }))
-    }
-}
-
-fn users_query(attributes: Option<&'static str>) -> ListQuery {
-    ListQuery {
-        path: USERS,
-        attributes,
-        filter: None,
-    }
-}
-
-fn add_people(users: &[User], allowed: &mut AllowedGroups, sink: &mut PersonSink<'_>) {
-    for user in users {
-        let is_member = allowed.count_member(user);
-        let person = user.to_person();
-        if person.main.is_some() {
-            sink(Person {
-                is_member,
-                ..person
-            });
-        }
     }
 }

@@ -26,11 +26,11 @@ pub enum Observation {
 }
 
 impl Observation {
-    /// The observation of the person with the [`Address::key`] `key` and the account id `bound_id`. `accounts`
-    /// are those with this id or address; if there are none, `otherwise` is returned.
+    /// The observation of the person with the [`Address::key`] `key`. `accounts` are those with this address, and
+    /// the one that the person is bound to; if there are none, `otherwise` is returned.
     pub fn from_accounts(
         key: &str,
-        bound_id: Option<&str>,
+        binding: Option<Binding<'_>>,
         mut accounts: Vec<Person>,
         otherwise: Self,
     ) -> Self {
@@ -40,14 +40,7 @@ impl Observation {
                 None => otherwise,
             };
         }
-        // The bound account counts. Without one, the account that signs in with the address counts.
-        let position = if bound_id.is_some() {
-            only_position(&accounts, |account| account.id.as_deref() == bound_id)
-        } else {
-            let are_lost = accounts.iter().all(|account| account.status.is_lost());
-            only_position(&accounts, |account| account.signs_in_as(key))
-                .or_else(|| are_lost.then_some(0))
-        };
+        let position = position_of_person(key, binding, &accounts);
         let Some(position) = position else {
             return Self::Several;
         };
@@ -56,14 +49,52 @@ impl Observation {
         // left is often added to another person's account, so that no mail is lost.
         let has_other = accounts
             .iter()
-            .any(|other| !other.status.is_lost() && other.is_main(key));
-        let is_lost =
-            account.status.is_lost() || (bound_id.is_none() && account.is_member == Some(false));
-        if is_lost && has_other {
+            .any(|other| other.has_access() && other.is_main(key));
+        if !account.has_access() && has_other {
             return Self::Several;
         }
         Self::One(Box::new(account))
     }
+}
+
+/// The account that a person is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding<'a> {
+    pub id: &'a str,
+    /// Whether an operator named it.
+    pub is_chosen: bool,
+}
+
+/// The position of the account that counts. Among accounts that share the mailbox it must not depend on the one
+/// that was seen first, so an account that lapsed bound by itself counts only while no other has the mailbox.
+fn position_of_person(
+    key: &str,
+    binding: Option<Binding<'_>>,
+    accounts: &[Person],
+) -> Option<usize> {
+    let has_mailbox = |account: &Person| account.is_main(key) || account.signs_in_as(key);
+    let is_shared = accounts
+        .iter()
+        .filter(|account| has_mailbox(account))
+        .count()
+        > 1;
+    let bound = binding.and_then(|binding| {
+        let position = only_position(accounts, |account| {
+            account.id.as_deref() == Some(binding.id)
+        });
+        Some((position?, binding.is_chosen))
+    });
+    if let Some((bound, is_chosen)) = bound
+        && (is_chosen || !is_shared || !has_mailbox(&accounts[bound]))
+    {
+        return Some(bound);
+    }
+    let signs_in = only_position(accounts, |account| account.signs_in_as(key));
+    let has_access = accounts.iter().any(Person::has_access);
+    let first = || (0..accounts.len()).min_by_key(|position| &accounts[*position].id);
+    signs_in
+        .or_else(|| bound.map(|(bound, _)| bound).filter(|_| !has_access))
+        .or_else(|| first().filter(|_| !has_access))
 }
 
 /// The position of the only account that matches; `None` if several do.

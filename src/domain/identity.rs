@@ -48,6 +48,8 @@ string_enum! {
         NeverActivated = "never_activated",
         /// Unknown: the last listing lacks the person, and no deletion is proven yet.
         Absent = "absent",
+        /// Unknown: the account exists, but the filter of the directory leaves it out.
+        OutsideFilter = "outside_filter",
         /// Unknown: the address now belongs to another account.
         BindingUnsafe = "binding_unsafe",
         /// Unknown: the last good sync of the directory is too old.
@@ -76,6 +78,8 @@ pub struct Person {
     pub others: Vec<Address>,
     /// The sign-in name, if it is an address. It decides between two accounts with one mailbox.
     pub sign_in_name: Option<Address>,
+    /// Addresses that count only if no account has them as its own: `otherMails` of Entra.
+    pub fallbacks: Vec<Address>,
     pub name: Option<String>,
     /// The status of the account itself, without regard to groups.
     pub status: IdentityStatus,
@@ -93,6 +97,34 @@ impl Person {
         self.main.iter().chain(&self.others)
     }
 
+    /// Whether the account may be used, as far as is known.
+    pub fn has_access(&self) -> bool {
+        !self.status.is_lost() && self.is_member != Some(false)
+    }
+
+    pub fn shows_an_address(&self) -> bool {
+        self.main.is_some() || !self.fallbacks.is_empty()
+    }
+
+    /// Whether this is the key of one of its own addresses.
+    pub fn has_address(&self, key: &str) -> bool {
+        self.addresses().any(|address| address.key() == key)
+    }
+
+    /// Whether this is the key of an address that is not its own, but counts if it is no other account's.
+    pub fn has_fallback(&self, key: &str) -> bool {
+        !self.has_address(key) && self.fallbacks.iter().any(|address| address.key() == key)
+    }
+
+    /// The evidence, as that of the person with this key.
+    pub fn evidence_for(&self, key: &str) -> String {
+        let evidence = &self.evidence;
+        if self.has_fallback(key) {
+            return format!("{evidence}, found by a further address (otherMails)");
+        }
+        evidence.clone()
+    }
+
     /// Whether this is the key of the main address.
     pub fn is_main(&self, key: &str) -> bool {
         self.main.as_ref().is_some_and(|main| main.key() == key)
@@ -108,6 +140,7 @@ impl Person {
     /// Replaces one address by another.
     pub fn replace_address(&mut self, key: &str, new: &Address) {
         let addresses = self.main.iter_mut().chain(&mut self.others);
+        let addresses = addresses.chain(&mut self.fallbacks);
         for address in addresses.chain(&mut self.sign_in_name) {
             if address.key() == key {
                 *address = new.clone();
@@ -125,6 +158,12 @@ pub enum Lookup {
         evidence: String,
         /// Whether the evidence proves a deletion, such as an entry in a recycle bin.
         is_certain: bool,
+    },
+    /// The account works, but is not one of those that count.
+    OutOfScope {
+        evidence: String,
+        /// Whether that is a loss of access.
+        is_lost: bool,
     },
     /// The directory did not answer, for example for lack of permission.
     Unclear(String),
@@ -161,6 +200,8 @@ pub struct Identity {
     pub email: Address,
     /// [`Person::id`] of the account that they are bound to.
     pub account_id: Option<String>,
+    /// Whether an operator named this account.
+    pub account_chosen: bool,
     pub name: Option<String>,
     pub status: IdentityStatus,
     /// The last accepted status; differs from `status` while that is unknown.
@@ -232,6 +273,7 @@ string_enum! {
         FieldMissing = "field_missing",
         NeverActivated = "never_activated",
         Absent = "absent",
+        OutsideFilter = "outside_filter",
         BindingUnsafe = "binding_unsafe",
         Stale = "stale",
         Unconfirmed = "unconfirmed",

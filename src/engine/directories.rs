@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
+use crate::directories::PeopleListing;
 use crate::domain::{
-    Address, Cover, Coverage, DirectoryTerms, IdentityStatus, IssuerMode, Issuers, Policy, Reason,
+    Address, Cover, Coverage, DirectoryTerms, Identity, IdentityStatus, IssuerMode, Issuers,
+    Lookup, Policy, Reason,
 };
 use crate::sources::hex;
 use crate::store::{self, DirectoryRow, IdentityRow, Tx};
@@ -37,7 +39,7 @@ const ISSUER_MODES: &str = "issuers.modes";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnbindOutcome {
-    /// The next sync binds them again.
+    /// The next sync binds them again, or uses the entry that was named.
     Done,
     /// A sweep is running, so nothing was changed.
     Busy,
@@ -208,9 +210,7 @@ impl SyncDirectories<'_> {
             row.people = i64::try_from(people).unwrap_or(i64::MAX);
         }
         if let Some(listing) = &survey.listing {
-            row.cursor.clone_from(&listing.cursor);
-            row.query_digest = Some(survey.query_digest.clone());
-            row.groups = Some(survey::group_sizes(&listing.groups));
+            record_listing(row, listing, &survey.query_digest);
         }
         Ok(())
     }
@@ -248,42 +248,70 @@ impl SyncDirectories<'_> {
         })
     }
 
-    /// Forgets which entry a person is bound to. The next sync is a full one, and binds them to the entry that
-    /// has their address then. `actor` is for the audit trail.
-    pub(super) async fn unbind(
+    /// Binds a person to `account`, or forgets which entry they are bound to: then the next sync binds them to the
+    /// entry that has their address. It is a full one. `actor` is for the audit trail.
+    pub(super) async fn rebind(
         &self,
         directory: &str,
         email: &Address,
+        account: Option<&str>,
         actor: &str,
     ) -> Result<UnbindOutcome, Error> {
-        page!(self.store, tx => self.unbind_in(tx, directory, email, actor).await)
+        let account = match account {
+            Some(id) => match self.find_account(directory, email, id).await? {
+                Ok(id) => Some(id),
+                Err(why) => return Ok(UnbindOutcome::NotNeeded(why)),
+            },
+            None => None,
+        };
+        page!(self.store, tx => self.rebind_in(tx, directory, email, account.as_deref(), actor).await)
     }
 
-    async fn unbind_in(
+    /// The id of the account as the directory writes it, or why the person cannot be bound to it.
+    async fn find_account(
+        &self,
+        directory: &str,
+        email: &Address,
+        id: &str,
+    ) -> Result<Result<String, String>, Error> {
+        let mut all = self.directories.iter();
+        let Some(watched) = all.find(|watched| watched.terms.name == directory) else {
+            return Ok(Err("it is not configured".to_owned()));
+        };
+        let address = self.issuers.directory_address(email.key());
+        Ok(match watched.directory.look_up(id).await? {
+            Lookup::Found(person)
+                if person.has_address(address) || person.has_fallback(address) =>
+            {
+                Ok(person.id.unwrap_or_else(|| id.to_owned()))
+            }
+            Lookup::Found(_) => Err(format!("the entry {id:?} does not have their address")),
+            Lookup::OutOfScope { .. } => Err(format!(
+                "the filter of the directory leaves out the entry {id:?}"
+            )),
+            Lookup::Gone { evidence, .. } => Err(format!("there is no entry {id:?} ({evidence})")),
+            Lookup::Unclear(why) => Err(format!("the entry {id:?} cannot be looked up: {why}")),
+        })
+    }
+
+    async fn rebind_in(
         &self,
         tx: &mut Tx,
         directory: &str,
         email: &Address,
+        account: Option<&str>,
         actor: &str,
     ) -> Result<UnbindOutcome, Error> {
         let Some(mut identity) = tx.find_identity(directory, email.key()).await? else {
             return Ok(UnbindOutcome::NotFound);
         };
-        let is_unsafe = identity.reason == Some(Reason::BindingUnsafe);
-        let is_deleted = identity.known_status == IdentityStatus::Deleted
-            || identity.candidate == Some(IdentityStatus::Deleted);
-        if identity.account_id.is_none() {
-            let why = "they are bound to no entry, so the next sync binds them to the entry with their address";
-            return Ok(UnbindOutcome::NotNeeded(why.to_owned()));
+        if account.is_none()
+            && let Some(why) = why_not_unbound(&identity)
+        {
+            return Ok(UnbindOutcome::NotNeeded(why));
         }
-        if !is_unsafe && !is_deleted {
-            return Ok(UnbindOutcome::NotNeeded(format!(
-                "their entry there is {}; only a person who is deleted, or whose address moved to another \
-                 entry, can be bound again",
-                identity.status
-            )));
-        }
-        identity.account_id = None;
+        identity.account_id = account.map(str::to_owned);
+        identity.account_chosen = account.is_some();
         identity.candidate = None;
         identity.candidate_since = None;
         identity.candidate_evidence = None;
@@ -297,7 +325,9 @@ impl SyncDirectories<'_> {
         let now = self.clock.now();
         let subject = format!("{directory}/{email}");
         let entry = [actor, "identity.rebind", subject.as_str()];
-        tx.insert_audit(new_id(now), now, entry, None).await?;
+        let named = account.map(|id| format!("entry {id}"));
+        tx.insert_audit(new_id(now), now, entry, named.as_deref())
+            .await?;
         Ok(UnbindOutcome::Done)
     }
 
@@ -339,6 +369,41 @@ impl SyncDirectories<'_> {
             digest.update(format!("{name} {mode}\n"));
         }
         hex(digest)
+    }
+}
+
+/// Records what the next listing needs, and why people may be missing from this one. The log says so once.
+fn record_listing(row: &mut DirectoryRow, listing: &PeopleListing, query_digest: &str) {
+    if let Some(gaps) = &listing.gaps
+        && row.gaps.as_ref() != Some(gaps)
+    {
+        tracing::warn!("directory {}: {gaps}", row.name);
+    }
+    row.gaps.clone_from(&listing.gaps);
+    row.cursor.clone_from(&listing.cursor);
+    row.query_digest = Some(query_digest.to_owned());
+    row.groups = Some(survey::group_sizes(&listing.groups));
+}
+
+/// Why a person cannot be bound again without naming an entry.
+fn why_not_unbound(identity: &Identity) -> Option<String> {
+    let is_unsafe = identity.reason == Some(Reason::BindingUnsafe);
+    let is_deleted = identity.known_status == IdentityStatus::Deleted
+        || identity.candidate == Some(IdentityStatus::Deleted);
+    if identity.reason == Some(Reason::Ambiguous) && !identity.account_chosen {
+        let why = "several entries have their address; leave it to one of them, or name the entry by its id: --account ID";
+        Some(why.to_owned())
+    } else if identity.account_id.is_none() {
+        let why = "they are bound to no entry; the next sync binds them to the entry with their address, if exactly one has it";
+        Some(why.to_owned())
+    } else if is_unsafe || is_deleted || identity.account_chosen {
+        None
+    } else {
+        Some(format!(
+            "their entry there is {}; only a person who is deleted, or whose address moved to another \
+             entry, can be bound again without --account",
+            identity.status
+        ))
     }
 }
 

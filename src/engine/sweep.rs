@@ -387,17 +387,18 @@ impl Engine {
         report
     }
 
-    /// Makes the next sync a full one that binds a person to the account with their address. `actor` is for the
-    /// audit trail.
-    pub async fn unbind_identity(
+    /// Binds a person to `account`, or makes the next sync bind them to the account with their address. `actor` is
+    /// for the audit trail.
+    pub async fn rebind_identity(
         &self,
         directory: &str,
         email: &Address,
+        account: Option<&str>,
         actor: &str,
         stop: &CancellationToken,
     ) -> Result<UnbindOutcome, Error> {
         let sync = self.directory_sync();
-        let work = sync.unbind(directory, email, actor);
+        let work = sync.rebind(directory, email, account, actor);
         let outcome = self.under_sweep_lease(stop, work).await?;
         Ok(outcome.unwrap_or(UnbindOutcome::Busy))
     }

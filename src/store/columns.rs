@@ -183,6 +183,7 @@ impl_from_row!(Identity, row => Ok(Self {
     known_status: row.try_get("known_status")?,
     reason: row.try_get("reason")?,
     evidence: row.try_get("evidence")?,
+    account_chosen: row.try_get("account_chosen")?,
     checked_by_id: row.try_get("checked_by_id")?,
     since: row.try_get("since")?,
     observed_at: row.try_get("observed_at")?,

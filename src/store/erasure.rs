@@ -60,7 +60,7 @@ pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
     ("address", &["key", "reason"]),
     (
         "directory",
-        &["error", "groups", "cursor", "held", "held_changes"],
+        &["error", "groups", "cursor", "gaps", "held", "held_changes"],
     ),
     (
         "identity",

@@ -118,7 +118,7 @@ impl Tx {
         let rows: Vec<IdentityTokens> = on!(self, c: Db => {
             // A known status is confirmed by each later good sync that reports nothing else.
             let mut query = QueryBuilder::<Db>::new(
-                "SELECT i.directory, i.email_key, i.email, i.account_id, i.name, i.known_status, i.evidence, i.checked_by_id,
+                "SELECT i.directory, i.email_key, i.email, i.account_id, i.account_chosen, i.name, i.known_status, i.evidence, i.checked_by_id,
                         i.since, i.candidate, i.candidate_since, i.candidate_evidence,
                         CASE WHEN i.status <> 'unknown' AND d.last_good_sync_at > i.observed_at
                              THEN d.last_good_sync_at ELSE i.observed_at END AS observed_at,
@@ -187,12 +187,12 @@ impl Tx {
         for chunk in rows.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason,
+                    "INSERT INTO identity (directory, email_key, email, account_id, account_chosen, name, status, known_status, reason,
                                            evidence, checked_by_id, since, observed_at, candidate, candidate_since, candidate_evidence) ");
                 query.push_values(chunk, |mut values, row| {
                     let IdentityRow { directory, identity } = row;
                     values.push_bind(directory).push_bind(identity.email.key()).push_bind(identity.email.as_str())
-                        .push_bind(&identity.account_id).push_bind(&identity.name)
+                        .push_bind(&identity.account_id).push_bind(identity.account_chosen).push_bind(&identity.name)
                         .push_bind(identity.status.as_str()).push_bind(identity.known_status.as_str())
                         .push_bind(identity.reason.map(Reason::as_str)).push_bind(&identity.evidence)
                         .push_bind(identity.checked_by_id).push_bind(identity.since).push_bind(identity.observed_at)
@@ -200,7 +200,7 @@ impl Tx {
                         .push_bind(identity.candidate_since).push_bind(&identity.candidate_evidence);
                 });
                 query.push(" ON CONFLICT (directory, email_key) DO UPDATE SET email = excluded.email,
-                    account_id = excluded.account_id, name = excluded.name,
+                    account_id = excluded.account_id, account_chosen = excluded.account_chosen, name = excluded.name,
                     status = excluded.status, known_status = excluded.known_status, reason = excluded.reason,
                     evidence = excluded.evidence, checked_by_id = excluded.checked_by_id,
                     since = excluded.since, observed_at = excluded.observed_at, candidate = excluded.candidate, candidate_since = excluded.candidate_since,

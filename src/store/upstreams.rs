@@ -62,6 +62,8 @@ pub struct DirectoryRow {
     pub groups: Option<String>,
     /// Where the next incremental listing continues.
     pub cursor: Option<String>,
+    /// Why people may be missing from the last listing, though it counts.
+    pub gaps: Option<String>,
     /// The query that `cursor` belongs to.
     pub query_digest: Option<String>,
     /// Why a mass change waits for an operator.
@@ -200,21 +202,21 @@ impl Tx {
         let sync_state = &row.sync_state;
         on!(self, c: Db => sqlx::query(
             "INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since,
-                                    deferred_until, people, groups, cursor, query_digest,
+                                    deferred_until, people, groups, cursor, query_digest, gaps,
                                     held, held_at, held_changes, decision)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind,
                 last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
                 error = excluded.error, failures = excluded.failures, failing_since = excluded.failing_since,
                 deferred_until = excluded.deferred_until, people = excluded.people, groups = excluded.groups,
-                cursor = excluded.cursor, query_digest = excluded.query_digest,
+                cursor = excluded.cursor, query_digest = excluded.query_digest, gaps = excluded.gaps,
                 held = excluded.held, held_at = excluded.held_at, held_changes = excluded.held_changes,
                 decision = COALESCE(excluded.decision,
                     CASE WHEN directory.held_changes = excluded.held_changes THEN directory.decision END)")
             .bind(&row.name).bind(&row.kind).bind(sync_state.last_sync_at).bind(sync_state.last_good_sync_at)
             .bind(&sync_state.error).bind(sync_state.failures).bind(sync_state.failing_since)
             .bind(sync_state.deferred_until).bind(row.people).bind(&row.groups).bind(&row.cursor).bind(&row.query_digest)
-            .bind(&row.held).bind(row.held_at).bind(&row.held_changes).bind(&row.decision)
+            .bind(&row.gaps)            .bind(&row.held).bind(row.held_at).bind(&row.held_changes).bind(&row.decision)
             .execute(c).await.map(drop))
     }
 

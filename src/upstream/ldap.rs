@@ -18,6 +18,7 @@ use super::pager::Endless;
 use crate::network::is_this_host;
 use crate::tls;
 
+pub use crate::tls::ClientCertificate;
 pub use entry::Entry;
 pub use ldap3::ldap_escape as escape;
 pub use session::{Search, Server, Session};
@@ -85,6 +86,7 @@ pub struct Access {
     pub password: SecretString,
     /// Authorities to trust; `None` means the system's.
     pub ca_file: Option<PathBuf>,
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// Whether the password crosses a network unencrypted.

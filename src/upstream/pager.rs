@@ -184,6 +184,27 @@ mod tests {
         assert_eq!(advance(201, Empty), Err(Endless::EmptyPages));
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(10_000))]
+
+        /// Whatever pages a server sends, the list ends.
+        #[test]
+        fn every_list_ends(
+            pages in proptest::collection::vec((0..4_usize, 0..6_usize, 0..9_u8), 1..9),
+            is_by_number: bool,
+        ) {
+            const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+            let mut pager = Pager::default();
+            let is_ended = (0..2000_usize).zip(pages.iter().cycle()).any(|(number, (count, first, next))| {
+                let ids = IDS.iter().cycle().skip(*first).take(*count);
+                let content = pager.content(&ids.copied().collect::<Vec<_>>());
+                let next = if is_by_number { number } else { usize::from(*next) };
+                pager.advance(content, Some(next)).is_err() || pager.is_done()
+            });
+            proptest::prop_assert!(is_ended);
+        }
+    }
+
     #[test]
     fn a_list_of_too_many_pages_is_an_error() {
         let mut pager = Pager::default();

@@ -187,11 +187,7 @@ async fn a_page_that_repeats_is_an_error(
     let stand_in = of.start(2 * of.page_size() + 10);
     stand_in.break_page(page, Fault::Repeats);
     let error = listing_error(&*stand_in).await;
-    let words = match of {
-        Scim if page == 3 => "some of them twice",
-        _ => "a page has no new id",
-    };
-    assert_contains!(error, words);
+    assert_contains!(error, "a page has no new id");
 }
 
 #[rstest]

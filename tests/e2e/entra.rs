@@ -15,7 +15,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::bad_responses::LEAKED_SECRET;
-use crate::listed::{Listed, common, list_query};
+use crate::listed::{Listed, common, list_again, list_query};
 use crate::stub::{Answer, Stub};
 use tenant::{Tenant, id, user};
 
@@ -47,8 +47,7 @@ fn directory_at(stub: &Stub, allowed_groups: &[&str], clock: Clock) -> Entra {
 }
 
 async fn list_people(directory: &Entra, cursor: Option<&str>) -> Result<Listed, Error> {
-    let people = &[];
-    list_query(directory, &PeopleQuery { people, cursor }).await
+    list_again(directory, &[], cursor).await
 }
 
 async fn listing_error(directory: &Entra) -> String {
@@ -412,6 +411,57 @@ async fn changed_users_are_looked_up_by_id() {
     assert_eq!(listed.lines(), ["user2@example.org active"]);
 }
 
+/// An account with the same mailbox has not changed, so the changes alone do not show it.
+#[tokio::test]
+async fn everybody_is_listed_when_an_issuer_lost_access() {
+    let tenant = Tenant::new(3);
+    let mut second = tenant::user(3, "user2@example.org");
+    second["userPrincipalName"] = json!("user2.admin@example.org");
+    tenant.user(&second);
+    tenant.state().changes.clear();
+    let stub = tenant.start();
+    let people = ["user2@example.org".parse().unwrap()];
+    let clock = Clock::manual("2026-11-22T12:00:00Z".parse().unwrap());
+    let directory = directory_at(&stub, &[], clock.clone());
+    let mut cursor = None;
+    for _ in 0..2 {
+        let listed = list_again(&directory, &people, cursor.as_deref()).await;
+        cursor = listed.unwrap().listing.cursor;
+        clock.advance(TimeDelta::minutes(11));
+    }
+    tenant.enable(2, false);
+    let listed = list_again(&directory, &people, cursor.as_deref())
+        .await
+        .unwrap();
+    assert_eq!(listed.listing.extent, Extent::Everybody);
+    assert_eq!(listed.people.len(), 3);
+}
+
+#[tokio::test]
+async fn an_odd_user_is_unknown_and_a_user_without_an_id_is_left_out() {
+    let tenant = Tenant::new(4);
+    let mut odd = tenant::user(2, "user2@example.org");
+    odd["accountEnabled"] = json!({});
+    odd["displayName"] = json!(["x"]);
+    odd["proxyAddresses"] = json!("SMTP:user2@example.org");
+    tenant.user(&odd);
+    let mut text = tenant::user(3, "user3@example.org");
+    text["accountEnabled"] = json!("False");
+    tenant.user(&text);
+    tenant.state().users.get_mut(&id(4)).unwrap()["id"] = json!(null);
+    let listed = list_people(&directory(&tenant.start(), &[]), None)
+        .await
+        .unwrap();
+    let expected = [
+        "user1@example.org active",
+        "user2@example.org unknown",
+        "user3@example.org disabled",
+    ];
+    assert_eq!(listed.lines(), expected);
+    let gaps = listed.listing.gaps.unwrap();
+    assert_contains!(gaps, "1 record of a person has no id");
+}
+
 #[tokio::test]
 async fn removed_users_are_reported_and_then_everybody_is_listed() {
     let tenant = Tenant::new(4);
@@ -527,6 +577,7 @@ async fn everybody_is_listed_if_the_cursor_is_old_or_does_not_fit(
     let query = PeopleQuery {
         people: &people,
         cursor: Some(&cursor),
+        last_cursor: Some(&cursor),
     };
     let listed = list_query(&directory, &query).await.unwrap();
     assert_eq!(listed.listing.extent, Extent::Everybody);

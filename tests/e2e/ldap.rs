@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use lapsed::clock::Clock;
-use lapsed::directories::ldap::{Access, Config, Flavor, LdapDirectory};
+use lapsed::directories::ldap::{
+    Access, ClientCertificate, Config, Flavor, LdapDirectory, OutsideFilter,
+};
 use lapsed::directories::{Common, Directory, Lookup, PeopleListing, PeopleQuery};
 use lapsed::domain::{Address, IdentityStatus, Person, Reason};
 use lapsed::sources::{CheckReport, Error};
@@ -39,11 +41,13 @@ pub fn config_at(port: u16) -> Config {
             bind_dn: READER.to_owned(),
             password: PASSWORD.into(),
             ca_file: None,
+            client_certificate: None,
         },
         base: format!("ou=people,{SUFFIX}"),
         filter: None,
         flavor: None,
         shadow_expire: false,
+        outside_filter: OutsideFilter::Unknown,
     }
 }
 
@@ -421,6 +425,65 @@ fn connections_are_encrypted_and_only_to_trusted_servers(#[case] starttls: bool)
     assert_contains!(error, "not valid for name");
 }
 
+#[rstest]
+#[case::by_ldaps(false)]
+#[case::by_starttls(true)]
+fn a_server_that_demands_a_client_certificate_gets_it(#[case] starttls: bool) {
+    let setup = Setup {
+        has_certificate: true,
+        verify_client: "demand",
+        ..Setup::default()
+    };
+    let server = Slapd::start_with(setup);
+    let mut config = config_of(&server);
+    let url = if starttls {
+        format!("ldap://localhost:{}", server.port)
+    } else {
+        format!("ldaps://localhost:{}", server.tls_port)
+    };
+    config.access.url = url.parse().unwrap();
+    config.access.starttls = starttls;
+    config.access.ca_file = Some(server.authority());
+    let error = listing_error(&config, &[]);
+    assert_contains!(
+        error,
+        "asked for a client certificate",
+        "set client_certificate and client_key"
+    );
+
+    let (path, key) = server.client_certificate();
+    config.access.client_certificate = Some(ClientCertificate {
+        path,
+        key: key.into(),
+    });
+    assert_eq!(list_people(&config, &[]).unwrap().people.len(), 4);
+
+    let other = Slapd::start_with(setup);
+    let (path, key) = other.client_certificate();
+    config.access.client_certificate = Some(ClientCertificate {
+        path: path.clone(),
+        key: key.into(),
+    });
+    let error = listing_error(&config, &[]);
+    assert_contains!(
+        error,
+        "shown client_certificate; check that the server accepts it"
+    );
+    let (_, own_key) = server.client_certificate();
+    for (key, words) in [
+        (own_key.as_str(), "is it the key of that certificate?"),
+        ("s3cret", "client_key is not a private key"),
+    ] {
+        config.access.client_certificate = Some(ClientCertificate {
+            path: path.clone(),
+            key: key.into(),
+        });
+        let error = config.build(&common(&[])).err().unwrap().to_string();
+        assert_contains!(error, words);
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
 #[test]
 fn starttls_is_required_even_if_the_server_lacks_it() {
     let server = Slapd::start();
@@ -555,6 +618,103 @@ fn an_issuer_whose_mail_is_hidden_is_not_gone() {
     }
     assert_eq!(status_of(&world, "dave"), "active");
     assert_no_findings(&world);
+}
+
+/// Administrators write into `filter` what takes access away.
+#[rstest]
+#[case::unknown("unknown", "unknown outside_filter", "unknown outside_filter")]
+#[case::lost("lost", "unknown unconfirmed", "out_of_group")]
+fn an_issuer_who_leaves_the_filter_is_not_active(
+    #[case] outside: &str,
+    #[case] first: &str,
+    #[case] then: &str,
+) {
+    let server = Slapd::start();
+    let mut world = world_of(&server);
+    let keys = format!(
+        "{BASE}filter = \"(&(mail=*)(!(employeeType=left)))\"\noutside_filter = \"{outside}\"\n"
+    );
+    world.replace_tables(&table(&server, &keys));
+    world.sweep();
+    assert_eq!(status_of(&world, "carol"), "active");
+    server.change_person("carol", "add: employeeType\nemployeeType: left");
+    world.sweep();
+    assert_eq!(status_of(&world, "carol"), first);
+    world.sweep();
+    assert_eq!(status_of(&world, "carol"), then);
+    if outside == "lost" {
+        let evidence = "its entry does not match the filter, read twice";
+        assert_only_finding(&world, "C", evidence);
+    } else {
+        assert_no_findings(&world);
+    }
+    // A lock is a statement of the entry itself, in the filter or not.
+    server.change_person(
+        "dave",
+        "add: employeeType\nemployeeType: left\n-\nadd: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z",
+    );
+    world.sweep();
+    assert_eq!(status_of(&world, "dave"), "disabled admin");
+    server.change_person("carol", "delete: employeeType");
+    world.sweep();
+    assert_eq!(status_of(&world, "carol"), "active");
+}
+
+/// LDAP has no sign-in names, so nothing but the operator tells which entry is the person's.
+#[rstest]
+#[case::bound_before(true)]
+#[case::both_from_the_beginning(false)]
+fn the_order_of_two_entries_with_one_mailbox_does_not_matter(#[case] is_bound_before: bool) {
+    let server = Slapd::start();
+    let mut world = World::new(Db::Sqlite);
+    world.write("ldap-password", format!("{PASSWORD}\n"));
+    world.replace_tables(&table(&server, BASE));
+    world.import(&["d,D,dave@example.org,2099-01-01"]);
+    if is_bound_before {
+        world.sweep();
+        assert_eq!(status_of(&world, "dave"), "active");
+    }
+    server.add_people(["dave.admin".to_owned()].into_iter());
+    server.change_person("dave.admin", "replace: mail\nmail: dave@example.org");
+    world.sweep();
+    assert_eq!(status_of(&world, "dave"), "unknown ambiguous");
+    let rebind = |account: &[&str]| {
+        let command = [
+            "identity",
+            "rebind",
+            "dave@example.org",
+            "--directory",
+            "people",
+        ];
+        world.run(&[&command[..], account].concat())
+    };
+    rebind(&[])
+        .exits(1)
+        .says("several entries have their address")
+        .says("--account ID");
+    rebind(&["--account", "00000000-0000-0000-0000-000000000000"])
+        .exits(1)
+        .says("there is no entry");
+
+    let listed = list_people(&config_of(&server), &[]).unwrap();
+    let mut entries = listed.people.iter();
+    let named = |entry: &&Person| entry.name.as_deref() == Some("dave.admin");
+    let admin = entries.find(named).unwrap().id.clone().unwrap();
+    rebind(&["--account", &admin])
+        .exits(0)
+        .says(&format!("now bound to the entry {admin}"));
+    world.sweep();
+    assert_eq!(status_of(&world, "dave"), "active");
+
+    let lock = "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z";
+    server.change_person("dave.admin", lock);
+    world.sweep();
+    assert_eq!(status_of(&world, "dave"), "unknown ambiguous");
+    assert_no_findings(&world);
+    server.change_person("dave", lock);
+    world.sweep();
+    assert_eq!(status_of(&world, "dave"), "disabled admin");
+    assert_only_finding(&world, "D", "pwdAccountLockedTime=000001010000Z");
 }
 
 #[test]

@@ -78,8 +78,21 @@ pub async fn list_query(
 }
 
 pub async fn list(directory: &dyn Directory, people: &[Address]) -> Result<Listed, Error> {
-    let cursor = None;
-    list_query(directory, &PeopleQuery { people, cursor }).await
+    list_again(directory, people, None).await
+}
+
+/// A listing after one that ended with a cursor.
+pub async fn list_again(
+    directory: &dyn Directory,
+    people: &[Address],
+    cursor: Option<&str>,
+) -> Result<Listed, Error> {
+    let query = PeopleQuery {
+        people,
+        cursor,
+        last_cursor: cursor,
+    };
+    list_query(directory, &query).await
 }
 
 /// What is missing according to a check, as `right: how to add it`.

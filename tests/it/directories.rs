@@ -147,6 +147,7 @@ fn person(number: usize) -> Person {
         main: Some(address(number).parse().unwrap()),
         others: Vec::new(),
         sign_in_name: None,
+        fallbacks: Vec::new(),
         name: Some(format!("Person {number}")),
         status: IdentityStatus::Active,
         reason: None,
@@ -355,6 +356,95 @@ async fn an_issuer_with_a_mapped_address_keeps_access_in_a_new_account(
     }
     assert_eq!(world.identity(2).await.0, IdentityStatus::Active);
     assert_eq!(world.flagged().await, [""; 0]);
+}
+
+/// An account that has the address of person 4, an issuer, only among its further ones.
+fn guest(id: &str) -> Person {
+    Person {
+        id: Some(id.to_owned()),
+        main: Some("guest@home.example".parse().unwrap()),
+        fallbacks: vec![address(4).parse().unwrap()],
+        ..person(4)
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_further_address_counts_if_no_account_has_it(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::before_first_sweep(db, &[]).await;
+    world.script(|script| script.listed[4] = guest("guest"));
+    world.sweep().await;
+    assert_eq!(world.identity(4).await, (IdentityStatus::Active, None));
+    world.script(|script| disable(&mut script.listed[4]));
+    world.sweep().await;
+    assert_eq!(world.flagged().await, ["t08", "t09"]);
+    for evidence in world.evidence().await {
+        let words = "found by a further address (otherMails)";
+        assert!(evidence.contains(words), "{evidence}");
+    }
+    // Another account has the address as its own.
+    world.script(|script| script.listed.push(person(4)));
+    world.sweep().await;
+    assert_eq!(world.identity(4).await, (IdentityStatus::Active, None));
+    assert_eq!(world.flagged().await, [""; 0]);
+    let mut tx = world.engine.store.begin_read().await.unwrap();
+    let identity = tx.find_identity("corp", &address(4)).await.unwrap();
+    assert_eq!(identity.unwrap().account_id.as_deref(), Some("id-04"));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_order_of_two_accounts_does_not_matter(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[values(None, Some("main"), Some("second"))] seen_first: Option<&str>,
+) {
+    let account = |id: &str, sign_in_name: &str| Person {
+        id: Some(id.to_owned()),
+        sign_in_name: Some(sign_in_name.parse().unwrap()),
+        ..person(4)
+    };
+    let main = account("main", &address(4));
+    let second = account("second", "admin4@example.org");
+    let world = World::before_first_sweep(db, &[]).await;
+    world.script(|script| {
+        script
+            .listed
+            .retain(|person| person.id.as_deref() != Some("id-04"));
+    });
+    let set = |accounts: &[&Person]| {
+        world.script(|script| {
+            script.listed.truncate(PEOPLE - 1);
+            script
+                .listed
+                .extend(accounts.iter().map(|&account| account.clone()));
+        });
+    };
+    if let Some(first) = seen_first {
+        set(&[if first == "main" { &main } else { &second }]);
+        world.sweep().await;
+        assert_eq!(world.identity(4).await.0, IdentityStatus::Active);
+    }
+    let off = |account: &Person| {
+        let mut account = account.clone();
+        disable(&mut account);
+        account
+    };
+    let (main_off, second_off) = (off(&main), off(&second));
+    let ambiguous = (IdentityStatus::Unknown, Some(Reason::Ambiguous));
+    let lost = (IdentityStatus::Disabled, Some(Reason::Admin));
+    let active = (IdentityStatus::Active, None);
+    for (accounts, expected) in [
+        ([&main, &second], active),
+        ([&second_off, &main], active),
+        ([&second, &main_off], ambiguous),
+        ([&main_off, &second_off], lost),
+        ([&second, &main], active),
+    ] {
+        set(&accounts);
+        world.sweep().await;
+        assert_eq!(world.identity(4).await, expected, "{accounts:?}");
+        assert_eq!(world.flagged().await.is_empty(), expected != lost);
+    }
 }
 
 #[rstest]
@@ -766,17 +856,17 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
     world.sweep().await;
     let email = address(2).parse().unwrap();
     let stop = CancellationToken::new();
-    let unbind = async |directory| {
+    let rebind = async |directory| {
         world
             .engine
-            .unbind_identity(directory, &email, "grace", &stop)
+            .rebind_identity(directory, &email, None, "grace", &stop)
             .await
     };
     assert!(
-        matches!(unbind("corp").await.unwrap(), UnbindOutcome::NotNeeded(why) if why.contains("is active")),
+        matches!(rebind("corp").await.unwrap(), UnbindOutcome::NotNeeded(why) if why.contains("is active")),
         "an active person is not unbound"
     );
-    assert_eq!(unbind("other").await.unwrap(), UnbindOutcome::NotFound);
+    assert_eq!(rebind("other").await.unwrap(), UnbindOutcome::NotFound);
 
     // The address moves to an account with another name.
     world.script(|script| {
@@ -787,7 +877,7 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
     world.sweep().await;
     world.sweep().await;
     assert_eq!(world.identity(2).await.0, before);
-    assert_eq!(unbind("corp").await.unwrap(), UnbindOutcome::Done);
+    assert_eq!(rebind("corp").await.unwrap(), UnbindOutcome::Done);
     assert_eq!(
         world.row().await.query_digest,
         None,

@@ -264,6 +264,9 @@ Each line names the command that lists the issuers it counts.")]
 Examples:
   lapsed identity rebind ada@example.org --directory corp
 
+  # several entries have the address, and this one is hers
+  lapsed identity rebind ada@example.org --directory corp --account 8a5c37c2-7a3e-1041-9241-29492a159404
+
 lapsed binds a person to one entry of a directory and keeps that binding, so that
 a new owner of the address is not mistaken for them.
 Use this command if the entry was deleted or the address moved to another entry,
@@ -334,6 +337,9 @@ pub struct IdentityRebind {
     /// Name of the directory, as in the configuration
     #[arg(long, value_name = "NAME")]
     pub directory: String,
+    /// Id of the entry to bind to, where several have the address
+    #[arg(long, value_name = "ID")]
+    pub account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -113,7 +113,12 @@ async fn acceptance_problem(upstream: &Upstream<'_>) -> Result<Option<String>> {
                 "{reason}; `lapsed directory sync {} --dry-run` lists the people",
                 upstream.name
             )),
-            SurveyOutcome::Accepted { .. } => None,
+            SurveyOutcome::Accepted { .. } => {
+                if let Some(gaps) = survey.gaps() {
+                    print_line(&format!("  hint    people may be missing: {gaps}"))?;
+                }
+                None
+            }
         },
         Err(error) => Some(Causes(&error).to_string()),
     })

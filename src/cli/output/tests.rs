@@ -130,6 +130,7 @@ fn identity() -> IdentityRow {
             known_status: IdentityStatus::Disabled,
             reason: None,
             evidence: "status \"disabled\" in people.csv, line 7".into(),
+            account_chosen: false,
             checked_by_id: false,
             observed_at: Some(days(0)),
             since: Some(days(-9)),
@@ -162,6 +163,7 @@ fn directory() -> DirectoryRow {
         kind: "file".into(),
         people: 240,
         held: Some("31 of 240 people would lose access at once".into()),
+        gaps: None,
         sync_state: SyncState {
             last_good_sync_at: Some(days(0)),
             ..SyncState::default()
@@ -488,7 +490,7 @@ fn the_csv_headers_are_a_contract() {
     id,token_id,token_name,kind,severity,since,evidence,state,revoke_at
     email,directory,status,reason,evidence,observed_at,since,tokens,known_status,candidate,candidate_since,candidate_evidence
     at,token_id,token_name,source,expires_at,expires_on,step,recipients
-    name,kind,people,observed_at,held,error,state,fresh,fresh_until,failing_since,deferred_until
+    name,kind,people,observed_at,held,error,state,fresh,fresh_until,failing_since,deferred_until,gaps
     name,kind,last_sync_at,last_good_sync_at,tokens,state,error,deferred_until
     change,id,external_id,name,issuer,status,expires_at,expires_on,fields
     change,email,before,after,reason,evidence

@@ -276,6 +276,7 @@ fn person(directory: &str, name: &str, status: IdentityStatus) -> store::Identit
         reason: (status == IdentityStatus::Unknown).then_some(Reason::Absent),
         name: None,
         evidence: "account enabled".into(),
+        account_chosen: false,
         checked_by_id: false,
         since: None,
         observed_at: Some(days(-3)),

@@ -410,6 +410,7 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
             reason: None,
             name: Some("Ada".into()),
             evidence: "status = disabled".into(),
+            account_chosen: false,
             checked_by_id: false,
             since: Some(days(-2)),
             observed_at: Some(now()),

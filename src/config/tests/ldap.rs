@@ -41,8 +41,14 @@ fn all_keys_are_read() {
          ca_file = 'ca.pem'
          filter = '(&(objectClass=inetOrgPerson)(mail=*))'
          flavor = '389ds'
-         shadow_expire = true",
+         shadow_expire = true
+         outside_filter = 'lost'
+         client_certificate = 'client.pem'
+         client_key = 's3cret'",
     );
+    assert_eq!(config.outside_filter, ldap::OutsideFilter::Lost);
+    let certificate = config.access.client_certificate.clone().unwrap();
+    assert_eq!(certificate.path, Path::new("/etc/client.pem"));
     assert!(config.access.starttls && config.shadow_expire);
     assert_eq!(config.flavor, Some(ldap::Flavor::Ds389));
     assert_eq!(
@@ -102,5 +108,32 @@ fn every_missing_key_is_reported() {
             errors.contains(&format!("directory[0].{key} is missing")),
             "{errors}"
         );
+    }
+}
+
+#[test]
+fn a_client_certificate_has_a_key_and_needs_tls() {
+    let url = "url = 'ldaps://ldap.example.org'\n";
+    let both = "client_certificate = 'client.pem'\nclient_key = 's3cret'";
+    for (keys, words) in [
+        (
+            format!("{url}client_certificate = 'client.pem'"),
+            "set client_key",
+        ),
+        (
+            format!("{url}client_key = 's3cret'"),
+            "the key of client_certificate, which is missing",
+        ),
+        (
+            format!("url = 'ldap://127.0.0.1'\n{both}"),
+            "is shown over TLS only",
+        ),
+        (
+            format!("{url}outside_filter = 'lost'"),
+            "has no effect without filter",
+        ),
+    ] {
+        let errors = errors_for(&keys);
+        assert!(errors.contains(words), "{errors}");
     }
 }

@@ -127,7 +127,8 @@ pub(super) async fn start_delta(
     let query = [("$select", SELECT), ("$deltatoken", "latest")];
     let latest = graph.get("users/delta", &query);
     let result = graph.for_each_item(latest, |_: User| {}).await;
-    let link = none_if_status(result, &DELTA_UNAVAILABLE)?.flatten();
+    let end = none_if_status(result, &DELTA_UNAVAILABLE)?;
+    let link = end.and_then(|end| end.delta);
     Ok(link.map(|link| DeltaLink { link, since: now }))
 }
 
@@ -150,11 +151,13 @@ pub(super) async fn fetch_changes(graph: &Graph, link: &str) -> Result<Option<Ch
             let is_removed = user.removed.is_some();
             removed.insert(user.id.clone(), is_removed);
             let enabled: &mut Option<bool> = changed.entry(user.id).or_default();
-            *enabled = user.account_enabled.or(*enabled);
+            *enabled = user.account_enabled.value().or(*enabled);
         }
     };
     let result = graph.for_each_item(graph.follow(link)?, add_user).await;
-    let Some(link) = none_if_status(result, &DELTA_UNAVAILABLE)?.flatten() else {
+    // A record without an id may be any user's.
+    let end = none_if_status(result, &DELTA_UNAVAILABLE)?.filter(|end| end.without_id == 0);
+    let Some(link) = end.and_then(|end| end.delta) else {
         return Ok(None);
     };
     if changed.len() > MAX_CHANGED {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::sign_in::Application;
 use crate::directories::account::{AccountBuilder, AccountStatus, id_key};
+use crate::directories::json::{self, Flag, Records};
 use crate::domain::Person;
 use crate::upstream::Error;
 use crate::upstream::http::{self, Request};
@@ -16,8 +17,8 @@ use crate::upstream::session::Session;
 const NAME: &str = "Microsoft Graph";
 
 /// The requested properties. `accountEnabled` is not in the default set.
-pub(super) const SELECT: &str =
-    "id,userPrincipalName,mail,proxyAddresses,displayName,accountEnabled,externalUserState";
+pub(super) const SELECT: &str = "id,userPrincipalName,mail,proxyAddresses,otherMails,displayName,accountEnabled,\
+     externalUserState";
 
 /// The largest page that Graph allows.
 pub(super) const PAGE_SIZE: &str = "999";
@@ -39,7 +40,7 @@ impl Graph {
         self.0.fetch(request).await
     }
 
-    /// Reads a list page by page to its end. Returns the link to later changes, which only a delta query has.
+    /// Reads a list page by page to its end.
     ///
     /// # Errors
     /// When a page is missing, repeats, or is on another server.
@@ -47,25 +48,37 @@ impl Graph {
         &self,
         first: Request<'_>,
         mut each: impl FnMut(T) + Send,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<ListEnd, Error> {
+        let mut without_id = 0;
         let mut pager = Pager::<String>::default();
         let mut page: Page<T> = self.fetch(first).await?;
         loop {
-            let content = pager.content(&page.value);
+            let content = pager.content(&page.value.items);
+            without_id += page.value.without_id;
             let advanced = pager.advance(content, page.next);
             advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
-            page.value.into_iter().for_each(&mut each);
+            page.value.items.into_iter().for_each(&mut each);
             let Next::At(link) = pager.next() else {
                 // Reject a link now that could not be followed later.
                 page.delta
                     .as_deref()
                     .map(|link| self.follow(link))
                     .transpose()?;
-                return Ok(page.delta);
+                return Ok(ListEnd {
+                    delta: page.delta,
+                    without_id,
+                });
             };
             page = self.fetch(self.follow(link)?).await?;
         }
     }
+}
+
+/// What is known once a list is read.
+pub(super) struct ListEnd {
+    /// The link to later changes, which only a delta query has.
+    pub delta: Option<String>,
+    pub without_id: u64,
 }
 
 pub(super) fn invalid_response(reason: &str) -> Error {
@@ -95,8 +108,9 @@ pub(super) fn permission_advice(permission: &str) -> String {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
 pub(super) struct Page<T> {
-    pub value: Vec<T>,
+    pub value: Records<T>,
     #[serde(rename = "@odata.nextLink")]
     pub next: Option<String>,
     /// On the last page of a delta query.
@@ -113,13 +127,22 @@ pub(super) struct Page<T> {
 )]
 pub(super) struct User {
     /// Opaque, though Graph's own ids are GUIDs.
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
+    #[serde(default, deserialize_with = "json::text")]
     user_principal_name: Option<String>,
+    #[serde(default, deserialize_with = "json::text")]
     mail: Option<String>,
-    proxy_addresses: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "json::list")]
+    proxy_addresses: Vec<String>,
+    /// Often private ones, which other accounts may have as their own.
+    #[serde(default, deserialize_with = "json::list")]
+    other_mails: Vec<String>,
+    #[serde(default, deserialize_with = "json::text")]
     display_name: Option<String>,
-    pub account_enabled: Option<bool>,
-    #[serde(rename = "externalUserState")]
+    #[serde(default)]
+    pub account_enabled: Flag,
+    #[serde(rename = "externalUserState", default, deserialize_with = "json::text")]
     guest_state: Option<String>,
     /// Only in a delta query.
     #[serde(rename = "@removed")]
@@ -128,10 +151,11 @@ pub(super) struct User {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Item {
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
-    #[serde(rename = "@odata.type")]
+    #[serde(rename = "@odata.type", default, deserialize_with = "json::text")]
     kind: Option<String>,
-    #[serde(rename = "displayName")]
+    #[serde(rename = "displayName", default, deserialize_with = "json::text")]
     pub name: Option<String>,
 }
 
@@ -168,19 +192,28 @@ impl User {
     }
 
     pub fn into_person(self) -> Person {
-        let mut status = AccountStatus::from_flag("accountEnabled", self.account_enabled);
+        let mut status = AccountStatus::from_flag("accountEnabled", &self.account_enabled);
         // A guest who has not accepted the invitation has a working account.
         if self.guest_state.as_deref() == Some("PendingAcceptance") {
             status.evidence += ", externalUserState=PendingAcceptance";
         }
-        let proxies = self.proxy_addresses.iter().flatten();
+        let proxies = self.proxy_addresses.iter();
         AccountBuilder::default()
             .mailboxes(self.mail.as_deref())
             .proxy_addresses(proxies.map(String::as_str))
             .sign_in_name(self.user_principal_name.as_deref())
             .name(self.display_name.as_deref())
+            .fallbacks(self.other_mails.iter().map(String::as_str))
             .build(self.id, status)
     }
+}
+
+/// The people of a page.
+#[cfg(test)]
+pub(in crate::directories) fn read_people(page: serde_json::Value) -> Option<Vec<Person>> {
+    let page: Page<User> = serde_json::from_value(page).ok()?;
+    let users = page.value.items.into_iter();
+    Some(users.map(User::into_person).collect())
 }
 
 #[cfg(test)]
@@ -287,9 +320,12 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_is_not_boolean_is_an_error() {
-        let odd = json!({"id": ID, "accountEnabled": "false"});
-        assert!(serde_json::from_value::<User>(odd).is_err());
+    fn a_flag_may_be_a_text_and_another_value_is_unknown() {
+        let off = build_person(&json!({"accountEnabled": "False"}));
+        assert_eq!(off.status, IdentityStatus::Disabled);
+        assert_eq!(off.evidence, "accountEnabled=\"False\"");
+        let odd = build_person(&json!({"accountEnabled": ["false"]}));
+        assert_eq!(odd.reason, Some(Reason::FieldMissing));
     }
 
     #[rstest]

@@ -1,12 +1,11 @@
 //! The allowed groups and their members, nested groups included.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use reqwest::StatusCode;
-use uuid::Uuid;
 
 use super::graph::{Graph, Item, PAGE_SIZE, explain_refusal};
-use crate::directories::account::{AllowedGroups, id_key, parse_guid};
+use crate::directories::account::{AllowedGroups, GroupMembers, id_key, parse_guid};
 use crate::upstream::http::path_segment;
 use crate::upstream::{Error, none_if_status};
 
@@ -88,7 +87,7 @@ fn group_error(name: &str, what: &str) -> Error {
 
 /// Requests members of all kinds and keeps the users. A request for users alone is answered from an index
 /// that lags, so it is only for servers that offer nothing else.
-async fn fetch_members(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Error> {
+async fn fetch_members(graph: &Graph, group: &str) -> Result<GroupMembers, Error> {
     let group = path_segment(group).unwrap_or_default();
     let path = format!("groups/{group}/transitiveMembers");
     let result = match list_members(graph, &path).await {
@@ -100,16 +99,17 @@ async fn fetch_members(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Erro
     result.map_err(|error| explain_refusal(error, "read the members of a group", PERMISSION))
 }
 
-async fn list_members(graph: &Graph, path: &str) -> Result<HashSet<Uuid>, Error> {
+async fn list_members(graph: &Graph, path: &str) -> Result<GroupMembers, Error> {
     let query = [("$select", "id"), ("$top", PAGE_SIZE)];
-    let mut people = HashSet::new();
+    let mut members = GroupMembers::default();
     let add_user = |member: Item| {
         if member.is_user() {
-            people.insert(member.id_key());
+            members.ids.insert(member.id_key());
         }
     };
-    graph
+    let end = graph
         .for_each_item(graph.get(path, &query), add_user)
         .await?;
-    Ok(people)
+    members.without_id = end.without_id;
+    Ok(members)
 }

@@ -178,6 +178,7 @@ async fn list_people(
     let query = PeopleQuery {
         people: &[],
         cursor,
+        last_cursor: cursor,
     };
     let mut sink = |person| people.push(person);
     Ok(match directory.list_people(&query, &mut sink).await? {

@@ -8,6 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use uuid::Uuid;
 
 use crate::directories::UNSUPPORTED;
+use crate::directories::json::Records;
 use crate::upstream::http::{self, Client, path_segment};
 use crate::upstream::pager::{Content, Endless, Next, Pager};
 use crate::upstream::session::{Grant, Session, SignIn, request_access_token};
@@ -75,7 +76,7 @@ impl Api {
         self.session.fetch(request.queries(query)).await
     }
 
-    /// Passes on each item of a list once, page by page.
+    /// Passes on each item of a list once, page by page. Returns how many records have no id.
     ///
     /// # Errors
     /// When a page cannot be read, or repeats an earlier one.
@@ -85,20 +86,24 @@ impl Api {
         filter: &[(&str, &str)],
         last: LastPage,
         mut each: impl FnMut(T) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let invalid_response = |reason: &str| Error::content(path, reason);
         let mut pager = Pager::default();
         let mut seen = HashSet::new();
+        let mut without_id = 0;
         loop {
             let first = match pager.next() {
                 Next::First => 0,
                 Next::At(first) => *first,
-                Next::End => return Ok(()),
+                Next::End => return Ok(without_id),
             };
             let (from, max) = (first.to_string(), PAGE_SIZE.to_string());
             let query = [("first", from.as_str()), ("max", &max), BRIEF];
-            let mut page: Vec<T> = self.fetch(path, &[&query, filter].concat()).await?;
-            let (count, is_full) = (page.len(), page.len() == PAGE_SIZE);
+            let records: Records<T> = self.fetch(path, &[&query, filter].concat()).await?;
+            let is_full = records.count() == PAGE_SIZE;
+            without_id += records.without_id;
+            let mut page = records.items;
+            let count = page.len();
             page.retain(|item| item.mark_seen(&mut seen));
             let content = Content::new(count, page.len());
             let has_more = is_full

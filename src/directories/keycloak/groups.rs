@@ -9,21 +9,26 @@ use uuid::Uuid;
 use super::api::{Api, Item, LastPage};
 use super::users::User;
 use crate::directories::UNSUPPORTED;
-use crate::directories::account::{AllowedGroups, id_key, parse_guid};
+use crate::directories::account::{AllowedGroups, GroupMembers, id_key, parse_guid};
+use crate::directories::json;
 use crate::upstream::http::path_segment;
 use crate::upstream::{Error, none_if_status};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Group {
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
+    #[serde(default, deserialize_with = "json::text")]
     pub name: Option<String>,
     /// `/ops/admins`.
+    #[serde(default, deserialize_with = "json::text")]
     pub path: Option<String>,
     /// Since Keycloak 23; earlier versions include all subgroups.
+    #[serde(default, deserialize_with = "json::number")]
     pub sub_group_count: Option<u64>,
     /// In a search, only those that lead to what was found.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::list")]
     pub sub_groups: Vec<Group>,
 }
 
@@ -113,16 +118,16 @@ async fn search_group(api: &Api, name: &str) -> Result<Option<String>, Error> {
 }
 
 /// Members of a group and of its subgroups, as in Keycloak's role mappings.
-async fn fetch_members(api: &Api, top: Group) -> Result<HashSet<Uuid>, Error> {
-    let mut members = HashSet::new();
+async fn fetch_members(api: &Api, top: Group) -> Result<GroupMembers, Error> {
+    let mut members = GroupMembers::default();
     let mut seen = HashSet::from([id_key(&top.id)]);
     let mut pending = vec![top];
     while let Some(group) = pending.pop() {
         let path = group_path(&group.id, "members")?;
         let take = |user: User| {
-            members.insert(id_key(&user.id));
+            members.ids.insert(id_key(&user.id));
         };
-        api.for_each(&path, &[], LastPage::NothingNew, take).await?;
+        members.without_id += api.for_each(&path, &[], LastPage::NothingNew, take).await?;
         for child in fetch_children(api, group).await? {
             if seen.insert(id_key(&child.id)) {
                 pending.push(child);
@@ -142,7 +147,7 @@ async fn fetch_children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
     let add_child = |child| children.push(child);
     match api.for_each(&path, &[], LastPage::NotFull, add_child).await {
         Err(error) if group.sub_group_count.is_none() && error.has_status(&UNSUPPORTED) => {}
-        result => result?,
+        result => drop(result?),
     }
     Ok(children)
 }

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::users::{Collector, User};
-use crate::directories::account::{AllowedGroups, PersonCollector, id_key};
+use crate::directories::account::{AllowedGroups, GroupMembers, PersonCollector, id_key};
 use crate::domain::{IdentityStatus, Person, Reason};
 
 const ID: &str = "0b0f2c34-6a35-4f7c-9a2a-1d1b7f4f0001";
@@ -48,11 +48,17 @@ fn the_status_is_the_value_of_enabled(
 }
 
 #[rstest]
-#[case::text(json!({"id": ID, "enabled": "false"}))]
-#[case::number(json!({"id": ID, "enabled": 0}))]
-#[case::no_id(json!({"enabled": true}))]
-fn an_undocumented_response_is_an_error(#[case] answer: Value) {
-    assert!(serde_json::from_value::<User>(answer).is_err());
+#[case::text(json!({"enabled": "false"}), "disabled: enabled=\"false\"")]
+#[case::number(json!({"enabled": 0}), "disabled: enabled=0")]
+#[case::another(json!({"enabled": {}}), "unknown: enabled is neither true nor false")]
+fn an_undocumented_value_changes_only_this_account(#[case] fields: Value, #[case] expected: &str) {
+    let person = build_person(fields);
+    assert_eq!(format!("{}: {}", person.status, person.evidence), expected);
+}
+
+#[test]
+fn an_account_without_an_id_is_not_read() {
+    assert!(serde_json::from_value::<User>(json!({"enabled": true})).is_err());
 }
 
 #[test]
@@ -114,7 +120,9 @@ fn collected(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Pers
     let mut sink = |person: Person| people.push(person);
     let mut allowed_groups = AllowedGroups::default();
     if let Some(members) = members {
-        allowed_groups.add("ops", members);
+        let without_id = 0;
+        let ids = members;
+        allowed_groups.add("ops", GroupMembers { ids, without_id });
     }
     let mut collector = Collector::new(PersonCollector::new(&allowed_groups, &mut sink));
     for user in users {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::api::Item;
 use crate::directories::account::{AccountBuilder, AccountStatus, PersonCollector, id_key};
+use crate::directories::json::{self, Flag};
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::upstream::Error;
 
@@ -24,15 +25,22 @@ const MAX_UNCONFIRMED: usize = 3;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct User {
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
+    #[serde(default, deserialize_with = "json::text")]
     pub username: Option<String>,
+    #[serde(default, deserialize_with = "json::text")]
     email: Option<String>,
+    #[serde(default, deserialize_with = "json::text")]
     first_name: Option<String>,
+    #[serde(default, deserialize_with = "json::text")]
     last_name: Option<String>,
-    enabled: Option<bool>,
+    #[serde(default)]
+    enabled: Flag,
     /// The user storage that the account was imported from.
-    #[serde(rename = "federationLink")]
+    #[serde(rename = "federationLink", default, deserialize_with = "json::text")]
     pub storage: Option<String>,
+    #[serde(default, deserialize_with = "json::text")]
     service_account_client_id: Option<String>,
 }
 
@@ -58,7 +66,7 @@ impl User {
     pub fn doubtful_storage(&self) -> Option<&str> {
         self.storage
             .as_deref()
-            .filter(|_| self.enabled == Some(false))
+            .filter(|_| self.enabled.value() == Some(false))
     }
 
     pub fn has_address(&self, address: &Address) -> bool {
@@ -74,9 +82,16 @@ impl User {
 
     pub fn into_person(self) -> Person {
         // Without `since`: Keycloak does not record when an account was disabled.
-        let status = AccountStatus::from_flag("enabled", self.enabled);
+        let status = AccountStatus::from_flag("enabled", &self.enabled);
         self.account().build(self.id, status)
     }
+}
+
+/// The people of a page.
+#[cfg(test)]
+pub(in crate::directories) fn read_people(page: serde_json::Value) -> Option<Vec<Person>> {
+    let page: json::Records<User> = serde_json::from_value(page).ok()?;
+    Some(page.items.into_iter().map(User::into_person).collect())
 }
 
 /// Sends each account once. Those shown as disabled by a user storage wait until [`Collector::finish`].
@@ -99,7 +114,8 @@ impl<'a, 't> Collector<'a, 't> {
 
     pub fn add(&mut self, user: User) {
         let doubtful = user.doubtful_storage().map(str::to_owned);
-        let alive = user.storage.clone().filter(|_| user.enabled == Some(true));
+        let is_enabled = user.enabled.value() == Some(true);
+        let alive = user.storage.clone().filter(|_| is_enabled);
         let seen = self.people.count();
         let person = self.people.admit(user.into_person());
         // Only the first reading of an account counts. A storage that was out of reach then, and answers now, must
@@ -114,6 +130,15 @@ impl<'a, 't> Collector<'a, 't> {
             Some(storage) => self.doubtful.push((storage, person)),
             None => self.people.send(person),
         }
+    }
+
+    /// Counts records that are left out because they have no id.
+    pub fn add_without_id(&mut self, count: u64) {
+        self.people.without_id += count;
+    }
+
+    pub fn without_id(&self) -> u64 {
+        self.people.without_id
     }
 
     /// Whether a storage has accounts that are shown as disabled, and none that are enabled.

@@ -38,6 +38,16 @@ pub struct StatusRules {
 
 impl StatusRules {
     pub fn status(&self, entry: &Entry) -> AccountStatus {
+        let names = match self.flavor {
+            Flavor::OpenLdap => ["pwdAccountLockedTime", "pwdEndTime"],
+            Flavor::Ds389 => ["nsAccountLock", "krbPrincipalExpiration"],
+            Flavor::ActiveDirectory => ["userAccountControl", "accountExpires"],
+        };
+        let shadow = self.counts_shadow_expire.then_some("shadowExpire");
+        let is_unreadable = |name: &&str| entry.has(name) && entry.text(name).is_none();
+        if let Some(name) = names.into_iter().chain(shadow).find(is_unreadable) {
+            return AccountStatus::unknown(format!("{name} is not a text"));
+        }
         match self.flavor {
             Flavor::OpenLdap => self.openldap(entry),
             Flavor::Ds389 => self.ds389(entry),

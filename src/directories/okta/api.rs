@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::directories::assertion::{self, ASSERTION_TYPE, Signer};
+use crate::directories::json::Records;
 use crate::upstream::Error;
 use crate::upstream::http::{Client, Request};
 use crate::upstream::pager::{Identified, Next, Pager};
@@ -110,7 +111,7 @@ impl Api {
     }
 
     /// The first item of a list, if any.
-    pub async fn fetch_first<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
+    pub async fn fetch_first<T: DeserializeOwned>(&self, path: &str) -> Result<Records<T>, Error> {
         Ok(self.send(self.0.web.get(path).query("limit", "1")).await?.1)
     }
 
@@ -132,7 +133,7 @@ impl Api {
         &self,
         path: &str,
         query: &[(&str, &str)],
-        mut each: impl FnMut(Vec<T>) -> bool + Send,
+        mut each: impl FnMut(Records<T>) -> bool + Send,
     ) -> Result<bool, Error> {
         let invalid_response = |reason: &str| Error::content(format!("GET {path}"), reason);
         let (web, limit) = (&self.0.web, PAGE_SIZE.to_string());
@@ -143,7 +144,7 @@ impl Api {
                 Next::At(link) => web.follow(link)?,
                 Next::End => return Ok(true),
             };
-            let (headers, page): (_, Vec<T>) = match self.send(request).await {
+            let (headers, page): (_, Records<T>) = match self.send(request).await {
                 // A filter or a search that was accepted once is not refused on a later page.
                 Err(error)
                     if pager.is_first() && !query.is_empty() && is_query_unsupported(&error) =>
@@ -156,13 +157,13 @@ impl Api {
                 invalid_response("its Link header, which names the next page, cannot be parsed")
             })?;
             // Okta links at least to the page itself.
-            if page.len() >= PAGE_SIZE && !headers.contains_key(LINK) {
+            if page.count() >= PAGE_SIZE && !headers.contains_key(LINK) {
                 return Err(invalid_response(
                     "a full page came without a Link header, which names the next page; \
                      configure the proxy in between to pass it on",
                 ));
             }
-            let content = pager.content(&page);
+            let content = pager.content(&page.items);
             let advanced = pager.advance(content, next);
             advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
             if !each(page) {

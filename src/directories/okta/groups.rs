@@ -1,13 +1,14 @@
 //! The allowed groups and their members.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::api::{Api, is_query_unsupported};
-use crate::directories::account::{AllowedGroups, id_key};
+use crate::directories::account::{AllowedGroups, GroupMembers, id_key};
 use crate::directories::eq_filter;
+use crate::directories::json::{self, Records};
 use crate::upstream::Error;
 use crate::upstream::pager::Identified;
 
@@ -18,17 +19,20 @@ const ID_LENGTH: usize = 20;
 
 #[derive(Deserialize)]
 struct Group {
+    #[serde(deserialize_with = "json::required_text")]
     id: String,
     profile: Profile,
 }
 
 #[derive(Deserialize)]
 struct Profile {
+    #[serde(deserialize_with = "json::required_text")]
     name: String,
 }
 
 #[derive(Deserialize)]
 struct Member {
+    #[serde(deserialize_with = "json::required_text")]
     id: String,
 }
 
@@ -50,9 +54,11 @@ pub(super) async fn fetch(api: &Api, names: &[String]) -> Result<AllowedGroups, 
     let mut allowed_groups = AllowedGroups::default();
     for name in names {
         let id = find_group(api, name).await?;
-        let mut members = HashSet::new();
-        let add_members = |page: Vec<Member>| {
-            members.extend(page.iter().map(|member| id_key(&member.id)));
+        let mut members = GroupMembers::default();
+        let add_members = |page: Records<Member>| {
+            members.without_id += page.without_id;
+            let ids = page.items.iter().map(|member| id_key(&member.id));
+            members.ids.extend(ids);
             true
         };
         api.for_each_page(&format!("{GROUPS}/{id}/users"), &[], add_members)
@@ -112,10 +118,11 @@ async fn search_groups(
     name: &str,
 ) -> Result<Option<BTreeSet<String>>, Error> {
     let mut found = BTreeSet::new();
-    let add_matches = |page: Vec<Group>| {
+    let add_matches = |page: Records<Group>| {
         // Queries ignore case.
         let is_match = |group: &Group| group.profile.name == name || group.id == name;
-        found.extend(page.into_iter().filter(is_match).map(|group| group.id));
+        let matching = page.items.into_iter().filter(is_match);
+        found.extend(matching.map(|group| group.id));
         true
     };
     let is_complete = api.for_each_page(GROUPS, query, add_matches).await?;

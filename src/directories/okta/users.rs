@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::api::{Api, is_query_unsupported, none_if_not_found};
 use crate::directories::account::{AccountBuilder, AccountStatus};
 use crate::directories::eq_filter;
+use crate::directories::json::{self, Records};
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::upstream::Error;
 use crate::upstream::http::path_segment;
@@ -16,19 +17,29 @@ pub(super) const USERS: &str = "api/v1/users";
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct User {
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
+    #[serde(default, deserialize_with = "json::text")]
     status: Option<String>,
+    #[serde(default, deserialize_with = "json::optional")]
     status_changed: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "json::optional")]
     profile: Option<Profile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(default)]
 struct Profile {
+    #[serde(deserialize_with = "json::text")]
     login: Option<String>,
+    #[serde(deserialize_with = "json::text")]
     email: Option<String>,
+    #[serde(deserialize_with = "json::text")]
     display_name: Option<String>,
+    #[serde(deserialize_with = "json::text")]
     first_name: Option<String>,
+    #[serde(deserialize_with = "json::text")]
     last_name: Option<String>,
 }
 
@@ -215,12 +226,19 @@ async fn list_matching(
     address: &Address,
 ) -> Result<Option<Vec<User>>, Error> {
     let mut found = Vec::new();
-    let add_users = |page: Vec<User>| {
-        found.extend(page);
+    let add_users = |page: Records<User>| {
+        found.extend(page.items);
         found.iter().all(|user| user.has_address(address))
     };
     let is_complete = api.for_each_page(USERS, &[query], add_users).await?;
     Ok(is_complete.then_some(found))
+}
+
+/// The people of a page.
+#[cfg(test)]
+pub(in crate::directories) fn read_people(page: serde_json::Value) -> Option<Vec<Person>> {
+    let page: Records<User> = serde_json::from_value(page).ok()?;
+    Some(page.items.into_iter().map(User::into_person).collect())
 }
 
 #[cfg(test)]

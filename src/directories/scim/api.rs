@@ -1,7 +1,5 @@
 //! Requests to a SCIM server, what the server supports, and what its refusals mean.
 
-use std::collections::HashSet;
-
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,14 +7,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use super::resources::{Page, Resource};
 use crate::directories::UNSUPPORTED;
 use crate::upstream::Error;
 use crate::upstream::http::{self, Client, Request, path_segment};
-use crate::upstream::pager::{Content, Next, Pager};
 
 pub(super) const READ_ADVICE: &str = "give the token's client at the identity provider the right to read users and groups \
      by SCIM, or use a token of a client that has it";
+
+pub(super) const USERS: &str = "Users";
+pub(super) const EMAILS: &str = "emails.value";
+
+pub(super) const FIELDS: &str = "id,userName,active,emails,displayName,name";
+
+pub(super) const FIELDS_AND_GROUPS: &str = "id,userName,active,emails,displayName,name,groups";
 
 const MAX_PAGE_SIZE: u64 = 500;
 
@@ -69,7 +72,7 @@ impl Api {
         Ok(self.get(&resource_path(kind, id)).json().await?)
     }
 
-    fn place(&self, path: &str) -> String {
+    pub fn place(&self, path: &str) -> String {
         format!("GET {}/{path}", self.base)
     }
 
@@ -89,38 +92,6 @@ impl Api {
                 Ok(Provider::default())
             }
             Err(error) => Err(explain_refusal(error, path)),
-        }
-    }
-
-    pub fn list(&self, provider: Provider, query: ListQuery) -> Pages<'_> {
-        Pages {
-            api: self,
-            provider,
-            query,
-            pager: Pager::default(),
-            total: None,
-            received: 0,
-            ids: HashSet::new(),
-        }
-    }
-
-    /// Resources found by a filter; `None` if the server does not support the filter or, as some do, ignores it
-    /// and returns others.
-    pub async fn find<T: Resource>(
-        &self,
-        provider: Provider,
-        query: ListQuery,
-        is_match: impl Fn(&T) -> bool,
-    ) -> Result<Option<Vec<T>>, Error> {
-        let path = query.path;
-        let mut pages = self.list(provider, query);
-        let mut found = Vec::new();
-        loop {
-            match none_if_query_unsupported(pages.next().await, path)? {
-                Some(None) => return Ok(Some(found)),
-                Some(Some(page)) if page.iter().all(&is_match) => found.extend(page),
-                _ => return Ok(None),
-            }
         }
     }
 }
@@ -147,147 +118,11 @@ impl Provider {
     }
 }
 
-/// Reads a list page by page, and accepts it only with proof that it is complete: by index (RFC 7644 §3.4.2.4)
-/// as many resources as `totalResults`, by cursor (RFC 9865 §2) a page without a next cursor.
-#[derive(Debug)]
-pub(super) struct Pages<'a> {
-    api: &'a Api,
-    provider: Provider,
-    query: ListQuery,
-    pager: Pager<Position>,
-    /// `totalResults` of the first page.
-    pub total: Option<u64>,
-    received: u64,
-    ids: HashSet<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Position {
-    /// Starts at 1.
-    Index(u64),
-    Cursor(String),
-}
-
-impl Pages<'_> {
-    pub fn is_done(&self) -> bool {
-        self.pager.is_done()
-    }
-
-    pub fn selects_fields(&self) -> bool {
-        self.query.attributes.is_some()
-    }
-
-    /// The new resources of the next page; `None` after the last.
-    pub async fn next<T: Resource>(&mut self) -> Result<Option<Vec<T>>, Error> {
-        if self.is_done() {
-            return Ok(None);
-        }
-        let page = match self.fetch_page().await {
-            Err(error)
-                if self.pager.is_first()
-                    && self.selects_fields()
-                    && error.has_status(&QUERY_UNSUPPORTED) =>
-            {
-                self.query.attributes = None;
-                self.fetch_page().await
-            }
-            Err(error) if self.is_at_cursor() && error.has_status(&QUERY_UNSUPPORTED) => {
-                return Err(self.invalid_response(
-                    "the server rejects a cursor that it issued; the next sync starts over",
-                ));
-            }
-            response => response,
-        };
-        self.accept_page(page?).map(Some)
-    }
-
-    async fn fetch_page<T: DeserializeOwned>(&self) -> Result<Page<T>, Error> {
-        let mut request = self.api.get(self.query.path);
-        if let Some(attributes) = self.query.attributes {
-            request = request.query("attributes", attributes);
-        }
-        if let Some(filter) = &self.query.filter {
-            request = request.query("filter", filter);
-        }
-        if let Some(page) = self.provider.page {
-            request = request.query("count", &page.to_string());
-        }
-        request = match self.pager.next() {
-            Next::First if self.provider.uses_cursors => request.query("cursor", ""),
-            Next::First | Next::End => request,
-            Next::At(Position::Index(index)) => request.query("startIndex", &index.to_string()),
-            Next::At(Position::Cursor(cursor)) => request.query("cursor", cursor),
-        };
-        Ok(request.json().await?)
-    }
-
-    fn is_at_cursor(&self) -> bool {
-        matches!(self.pager.next(), Next::At(Position::Cursor(_)))
-    }
-
-    /// Checks and counts a page, and sets where the next one is.
-    fn accept_page<T: Resource>(&mut self, page: Page<T>) -> Result<Vec<T>, Error> {
-        let cursor = page.next_cursor.filter(|cursor| !cursor.is_empty());
-        let is_first = self.pager.is_first();
-        // A server may use cursors without announcing them.
-        let uses_cursors =
-            cursor.is_some() || self.is_at_cursor() || (is_first && self.provider.uses_cursors);
-        let is_list = page.total_results.is_some() || (uses_cursors && page.resources.is_some());
-        if !is_list {
-            return Err(Error::Http(http::Error::Malformed {
-                place: self.api.place(self.query.path),
-                reason: "totalResults is missing".to_owned(),
-            }));
-        }
-        if is_first {
-            self.total = page.total_results;
-        }
-        let totals = page.total_results.zip(self.total);
-        if totals.is_some_and(|(total, first)| total != first) {
-            return Err(self.invalid_response(
-                "its pages report different totals; the list changed while it was read",
-            ));
-        }
-        let mut resources = page.resources.unwrap_or_default();
-        let count = resources.len();
-        self.received += count as u64;
-        resources.retain(|resource| self.ids.insert(resource.id().to_owned()));
-        let has_more = self.total.is_some_and(|total| self.received < total) && count > 0;
-        let next = match cursor {
-            Some(cursor) => Some(Position::Cursor(cursor)),
-            None => (!uses_cursors && has_more).then_some(Position::Index(self.received + 1)),
-        };
-        let content = Content::new(count, resources.len());
-        let advanced = self.pager.advance(content, next);
-        advanced.map_err(|endless| self.invalid_response(&endless.to_string()))?;
-        if self.is_done() {
-            self.ensure_complete()?;
-        }
-        Ok(resources)
-    }
-
-    /// A resource on two pages has taken the place of another one, so duplicates do not count.
-    fn ensure_complete(&self) -> Result<(), Error> {
-        let distinct = self.ids.len() as u64;
-        let Some(total) = self
-            .total
-            .filter(|&total| total != self.received || total != distinct)
-        else {
-            return Ok(());
-        };
-        let twice = if distinct < self.received {
-            ", some of them twice"
-        } else {
-            ""
-        };
-        Err(self.invalid_response(&format!(
-            "it reports {total} resources but listed {distinct}{twice}; the list changed while \
-             it was read, or the server leaves some out of its pages"
-        )))
-    }
-
-    fn invalid_response(&self, reason: &str) -> Error {
-        self.api.invalid_response(self.query.path, reason)
+pub(super) fn users_query(attributes: Option<&'static str>) -> ListQuery {
+    ListQuery {
+        path: USERS,
+        attributes,
+        filter: None,
     }
 }
 

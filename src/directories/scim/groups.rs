@@ -9,6 +9,7 @@ use super::api::{
     Api, ListQuery, Provider, QUERY_UNSUPPORTED, READ_ADVICE, explain_refusal,
     none_if_query_unsupported, resource_path,
 };
+use super::pages::{self, Pages};
 use super::resources::{Group as GroupResponse, Member, MemberKind, User};
 use crate::directories::{Group, UNSUPPORTED, count_member, eq_filter};
 use crate::upstream::{Error, none_if_status};
@@ -36,6 +37,7 @@ pub(super) struct Members {
     folded: HashSet<String>,
     /// Whether at least one of them was found among the users.
     has_matched: bool,
+    has_unidentified: bool,
 }
 
 impl AllowedGroups {
@@ -61,6 +63,7 @@ impl AllowedGroups {
             });
             members.add(people.into_values().flatten());
         }
+        members.has_unidentified = reader.has_unidentified_members;
         Ok(Self::Members { groups, members })
     }
 
@@ -80,6 +83,10 @@ impl AllowedGroups {
                 (is_in, group)
             })),
         }
+    }
+
+    pub fn has_unidentified_members(&self) -> bool {
+        matches!(self, Self::Members { members, .. } if members.has_unidentified)
     }
 
     /// Whether groups have members, but no user is one of them. Then either none of the listed users is a
@@ -136,6 +143,8 @@ pub(super) struct GroupReader<'a> {
     provider: Provider,
     /// Ids and names of all groups, read when needed.
     groups: Option<Vec<GroupResponse>>,
+    /// Whether a group has a member without an id.
+    has_unidentified_members: bool,
 }
 
 impl<'a> GroupReader<'a> {
@@ -144,6 +153,7 @@ impl<'a> GroupReader<'a> {
             api,
             provider,
             groups: None,
+            has_unidentified_members: false,
         }
     }
 
@@ -180,7 +190,7 @@ impl<'a> GroupReader<'a> {
             ..all_groups()
         };
         let is_match = |group: &GroupResponse| is_named(group, name);
-        let found = self.api.find(self.provider, query, is_match).await?;
+        let found = pages::find(self.api, self.provider, query, is_match).await?;
         pick_group(&found.unwrap_or_default(), name)
     }
 
@@ -193,7 +203,7 @@ impl<'a> GroupReader<'a> {
     /// All groups without their members; `None` if the server has no groups.
     async fn list_groups(&mut self) -> Result<Option<&Vec<GroupResponse>>, Error> {
         if self.groups.is_none() {
-            let mut pages = self.api.list(self.provider, all_groups());
+            let mut pages = Pages::new(self.api, self.provider, all_groups());
             let mut groups = Vec::new();
             loop {
                 match none_if_status(pages.next().await, &UNSUPPORTED) {
@@ -226,7 +236,10 @@ impl<'a> GroupReader<'a> {
             seen.insert(group.id);
             for member in group.members {
                 let names = member.names();
-                let Some(name) = names.first() else { continue };
+                let Some(name) = names.first() else {
+                    self.has_unidentified_members = true;
+                    continue;
+                };
                 if !self.is_group(&member, name).await? {
                     people.insert(name.clone(), names);
                 } else if seen.insert(name.clone()) {

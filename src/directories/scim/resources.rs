@@ -1,22 +1,39 @@
 //! Responses of a SCIM server (RFC 7643 §4, RFC 7644 §3.4.2, RFC 9865 §2), and the people made from them. Other
 //! fields are dropped during parsing: some servers send password hashes.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::directories::account::{AccountBuilder, AccountStatus};
+use crate::directories::json::{self, Flag, Records};
 use crate::domain::{Address, Person};
 
 /// A page of a list. Microsoft's own SCIM API sends `resources`, and no total.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", bound = "T: Deserialize<'de>")]
+#[serde(rename_all = "camelCase", bound = "T: DeserializeOwned")]
 pub(super) struct Page<T> {
+    #[serde(default, deserialize_with = "json::number")]
     pub total_results: Option<u64>,
+    /// How many resources the page has; some servers repeat `count` instead.
+    #[serde(rename = "itemsPerPage", default, deserialize_with = "json::number")]
+    pub size: Option<u64>,
+    #[serde(default, deserialize_with = "json::text")]
     pub next_cursor: Option<String>,
     /// May be left out if the page is empty.
     #[serde(rename = "Resources", alias = "resources")]
-    pub resources: Option<Vec<T>>,
+    pub resources: Option<Records<T>>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            total_results: None,
+            size: None,
+            next_cursor: None,
+            resources: None,
+        }
+    }
 }
 
 pub(super) trait Resource: DeserializeOwned {
@@ -39,16 +56,20 @@ impl Resource for Group {
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "RFC 7643 names it userName")]
 pub(super) struct User {
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
+    #[serde(default, deserialize_with = "json::text")]
     pub user_name: Option<String>,
     #[serde(default)]
     pub active: Flag,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "json::list")]
     pub emails: Vec<Email>,
+    #[serde(default, deserialize_with = "json::text")]
     pub display_name: Option<String>,
+    #[serde(default, deserialize_with = "json::optional")]
     pub name: Option<Name>,
     /// Optional even on servers with groups.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "json::list")]
     pub groups: Vec<GroupRef>,
 }
 
@@ -79,63 +100,108 @@ impl User {
 
     pub fn to_person(&self) -> Person {
         // `active` is the administrative status of the account (RFC 7643 §4.1.1).
-        let mut status = AccountStatus::from_flag("active", self.active.value());
-        status.evidence = evidence(&self.active);
+        let status = AccountStatus::from_flag("active", &self.active);
         self.to_account().build(self.id.clone(), status)
     }
 }
 
-/// The value of `active` as the server sent it.
-fn evidence(active: &Flag) -> String {
-    match active {
-        Flag::Bool(flag) => format!("active={flag}"),
-        Flag::Quoted(_, text) => format!("active={text:?}"),
-        Flag::Missing => "no field active".to_owned(),
-        Flag::Invalid => "active is neither true nor false".to_owned(),
-    }
-}
-
+/// An object, or the address alone.
 #[derive(Debug, Deserialize)]
+#[serde(from = "Value")]
 pub(super) struct Email {
     pub value: Option<String>,
-    #[serde(default)]
     pub primary: Flag,
 }
 
+impl From<Value> for Email {
+    fn from(mut json: Value) -> Self {
+        Self {
+            primary: Flag::deserialize(take(&mut json, "primary")).unwrap_or_default(),
+            value: text_or_field(json, "value"),
+        }
+    }
+}
+
+/// An object, or the whole name alone.
 #[derive(Debug, Deserialize)]
+#[serde(from = "Value")]
 pub(super) struct Name {
     pub formatted: Option<String>,
-    #[serde(rename = "givenName")]
     pub given: Option<String>,
-    #[serde(rename = "familyName")]
     pub family: Option<String>,
 }
 
-/// A group in the `groups` of a user.
+impl From<Value> for Name {
+    fn from(mut json: Value) -> Self {
+        Self {
+            given: json::into_text(take(&mut json, "givenName")),
+            family: json::into_text(take(&mut json, "familyName")),
+            formatted: text_or_field(json, "formatted"),
+        }
+    }
+}
+
+/// A group in the `groups` of a user: an object, or its id or name alone.
 #[derive(Debug, Deserialize)]
+#[serde(from = "Value")]
 pub(super) struct GroupRef {
     pub value: Option<String>,
     pub display: Option<String>,
 }
 
+impl From<Value> for GroupRef {
+    fn from(mut json: Value) -> Self {
+        let display = match &json {
+            Value::Object(_) => take(&mut json, "display"),
+            alone => alone.clone(),
+        };
+        Self {
+            display: json::into_text(display),
+            value: text_or_field(json, "value"),
+        }
+    }
+}
+
+fn take(json: &mut Value, key: &str) -> Value {
+    json.get_mut(key).map(Value::take).unwrap_or_default()
+}
+
+fn text_or_field(mut json: Value, key: &str) -> Option<String> {
+    json::into_text(match &json {
+        Value::Object(_) => take(&mut json, key),
+        _ => json,
+    })
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Group {
+    #[serde(deserialize_with = "json::required_text")]
     pub id: String,
+    #[serde(default, deserialize_with = "json::text")]
     pub display_name: Option<String>,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "json::list")]
     pub members: Vec<Member>,
 }
 
-/// A person or another group in a group.
+/// A person or another group in a group: an object, or the id alone.
 #[derive(Debug, Deserialize)]
+#[serde(from = "Value")]
 pub(super) struct Member {
     /// The id; on some servers the user name.
     pub value: Option<String>,
-    #[serde(rename = "$ref")]
     pub reference: Option<String>,
-    #[serde(rename = "type")]
     pub kind: Option<String>,
+}
+
+impl From<Value> for Member {
+    fn from(mut json: Value) -> Self {
+        Self {
+            reference: json::into_text(take(&mut json, "$ref")),
+            kind: json::into_text(take(&mut json, "type")),
+            value: text_or_field(json, "value"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,44 +242,11 @@ impl Member {
     }
 }
 
-/// A boolean, which some servers send in quotes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Flag {
-    #[default]
-    Missing,
-    Bool(bool),
-    Quoted(bool, String),
-    Invalid,
-}
-
-impl Flag {
-    /// `None` if it is missing or invalid.
-    pub fn value(&self) -> Option<bool> {
-        match self {
-            Self::Bool(flag) | Self::Quoted(flag, _) => Some(*flag),
-            Self::Missing | Self::Invalid => None,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Value::deserialize(deserializer)? {
-            Value::Null => Self::Missing,
-            Value::Bool(flag) => Self::Bool(flag),
-            Value::String(text) if text.eq_ignore_ascii_case("true") => Self::Quoted(true, text),
-            Value::String(text) if text.eq_ignore_ascii_case("false") => Self::Quoted(false, text),
-            _ => Self::Invalid,
-        })
-    }
-}
-
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+/// The people of a page.
+#[cfg(test)]
+pub(in crate::directories) fn read_people(page: Value) -> Option<Vec<Person>> {
+    let page: Page<User> = serde_json::from_value(page).ok()?;
+    Some(page.resources?.items.iter().map(User::to_person).collect())
 }
 
 #[cfg(test)]
@@ -237,7 +270,9 @@ mod tests {
     #[case(json!({}), IdentityStatus::Unknown, Some(Reason::FieldMissing), "no field active")]
     #[case(json!({"active": null}), IdentityStatus::Unknown, Some(Reason::FieldMissing), "no field active")]
     #[case(json!({"active": "no"}), IdentityStatus::Unknown, Some(Reason::FieldMissing), "active is neither true nor false")]
-    #[case(json!({"active": 0}), IdentityStatus::Unknown, Some(Reason::FieldMissing), "active is neither true nor false")]
+    #[case(json!({"active": [true]}), IdentityStatus::Unknown, Some(Reason::FieldMissing), "active is neither true nor false")]
+    #[case(json!({"active": "1"}), IdentityStatus::Active, None, "active=\"1\"")]
+    #[case(json!({"active": 0}), IdentityStatus::Disabled, Some(Reason::Admin), "active=0")]
     fn only_active_shows_whether_a_person_has_access(
         #[case] mut user: Value,
         #[case] status: IdentityStatus,
@@ -264,6 +299,12 @@ mod tests {
             let person = build_person(json!({"id": "1", "userName": name, "emails": emails}));
             person.addresses().map(Address::to_string).collect()
         };
+        assert_eq!(
+            user("ada", &json!(["old@example.org"])),
+            ["old@example.org"]
+        );
+        assert_eq!(user("ada", &json!("old@example.org")), ["old@example.org"]);
+        assert_eq!(user("ada", &emails[0]), ["old@example.org"]);
         let mailboxes = ["main@example.org", "old@example.org", "ADA@example.org"];
         assert_eq!(user("ada@example.org", &emails), mailboxes);
         assert_eq!(user("ada", &emails), mailboxes);
@@ -294,6 +335,8 @@ mod tests {
     #[case(json!({"displayName": "Ada L.", "name": {"formatted": "Ada Lovelace"}}), Some("Ada L."))]
     #[case(json!({"displayName": " ", "name": {"formatted": "Ada\nLovelace"}}), Some("Ada Lovelace"))]
     #[case(json!({"name": {"givenName": "Ada", "familyName": "Lovelace"}}), Some("Ada Lovelace"))]
+    #[case(json!({"name": "Ada Lovelace"}), Some("Ada Lovelace"))]
+    #[case(json!({"name": {"formatted": ["x"], "givenName": "Ada"}}), Some("Ada"))]
     #[case(json!({"name": {}}), None)]
     #[case(json!({"name": null, "displayName": null}), None)]
     fn the_display_name_comes_before_other_names(
@@ -320,6 +363,8 @@ mod tests {
     #[case(json!({"value": "ada", "$ref": "../Users/a%2Fb"}), MemberKind::Person, &["ada", "a/b"])]
     #[case(json!({"$ref": "../Users/1", "type": null}), MemberKind::Person, &["1"])]
     #[case(json!({"value": "1", "$ref": "1"}), MemberKind::Unknown, &["1"])]
+    #[case(json!({"value": 1, "type": "direct"}), MemberKind::Unknown, &["1"])]
+    #[case(json!("1"), MemberKind::Unknown, &["1"])]
     #[case(json!({"value": "", "$ref": null}), MemberKind::Unknown, &[])]
     fn a_member_is_identified_by_its_value_and_reference(
         #[case] member: Value,

@@ -56,6 +56,7 @@ impl PersonUnderReview {
         self.known.clone().unwrap_or_else(|| Identity {
             email: self.email.clone(),
             account_id: None,
+            account_chosen: false,
             name: None,
             status: IdentityStatus::Unknown,
             known_status: IdentityStatus::Unknown,
@@ -97,7 +98,7 @@ impl PersonUnderReview {
             known_status: person.status,
             reason: person.reason,
             since: person.since.or(before.flatten()).or(Some(now)),
-            evidence: person.evidence.clone(),
+            evidence: person.evidence_for(self.email.key()),
             checked_by_id: checked_by_id || was_checked,
             ..base
         };
@@ -194,7 +195,7 @@ impl PersonUnderReview {
             status: IdentityStatus::Unknown,
             reason: Some(reason),
             evidence: match person {
-                Some(person) if is_new => person.evidence.clone(),
+                Some(person) if is_new => person.evidence_for(self.email.key()),
                 _ => base.evidence,
             },
             account_id: base.account_id.or_else(|| person?.id.clone()),
@@ -236,11 +237,30 @@ impl PersonUnderReview {
                     ..gone
                 }
             }
+            Lookup::OutOfScope { is_lost: false, .. } => self.unclear(Reason::OutsideFilter, None),
+            Lookup::OutOfScope { evidence, .. } => self.out_of_scope(evidence, now),
             Lookup::Unclear(_) => match statement {
                 Statement::Disabled(person) => self.unclear(Reason::Unconfirmed, Some(person)),
                 Statement::OtherAccount(_) => self.unclear(Reason::BindingUnsafe, None),
                 _ => self.unclear(Reason::Absent, None),
             },
+        }
+    }
+
+    /// Lost like membership in the allowed groups: once two syncs have seen it.
+    fn out_of_scope(&self, evidence: &str, now: DateTime<Utc>) -> Identity {
+        let out = IdentityStatus::OutOfGroup;
+        if self.status() == Some(out) {
+            return self.base();
+        }
+        if self.candidate() == Some(out) {
+            return self.confirmed_loss(out, format!("{evidence}, read twice"), true, now);
+        }
+        Identity {
+            candidate: Some(out),
+            candidate_since: Some(now),
+            candidate_evidence: Some(evidence.to_owned()),
+            ..self.unclear(Reason::Unconfirmed, None)
         }
     }
 

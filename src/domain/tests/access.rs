@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::{TimeDelta, address, at};
-use crate::domain::access::{BreakerTally, HeldChange, Observation, PersonUnderReview, Statement};
+use crate::domain::access::{
+    Binding, BreakerTally, HeldChange, Observation, PersonUnderReview, Statement,
+};
 use crate::domain::{DirectoryTerms, Identity, IdentityStatus, Lookup, Person, Reason, Severity};
 
 const NOW: &str = "2026-11-22T12:00:00Z";
@@ -15,6 +17,7 @@ fn person(id: &str, status: IdentityStatus) -> Person {
         main: Some(address("ada@example.org")),
         others: Vec::new(),
         sign_in_name: None,
+        fallbacks: Vec::new(),
         name: Some("Ada".to_owned()),
         status,
         reason: match status {
@@ -41,6 +44,11 @@ fn review_of(known: Option<Identity>, observation: Observation) -> PersonUnderRe
         known,
         observation,
     }
+}
+
+fn bound(id: &str) -> Binding<'_> {
+    let is_chosen = false;
+    Binding { id, is_chosen }
 }
 
 fn one(person: Person) -> Observation {
@@ -377,7 +385,31 @@ fn the_breaker_counts_a_recreated_account_without_access() {
 }
 
 #[test]
-fn the_bound_one_of_several_accounts_counts_unless_another_works() {
+fn an_account_that_an_operator_chose_counts_unless_only_another_works() {
+    let (on, off) = (IdentityStatus::Active, IdentityStatus::Disabled);
+    let observe = |binding, accounts: &[(&str, IdentityStatus)]| {
+        let accounts = accounts.iter().map(|(id, status)| person(id, *status));
+        let accounts = accounts.collect();
+        Observation::from_accounts("ada@example.org", binding, accounts, Observation::Missing)
+    };
+    let chosen = Some(Binding {
+        id: "b",
+        is_chosen: true,
+    });
+    for other in [on, off] {
+        assert_eq!(
+            observe(chosen, &[("a", other), ("b", on)]),
+            one(person("b", on))
+        );
+    }
+    assert_eq!(
+        observe(chosen, &[("a", on), ("b", off)]),
+        Observation::Several
+    );
+}
+
+#[test]
+fn several_accounts_without_a_sign_in_name_are_ambiguous_while_one_works() {
     let (on, off) = (IdentityStatus::Active, IdentityStatus::Disabled);
     let observe = |bound, accounts: &[(&str, IdentityStatus)]| {
         let accounts = accounts.iter().map(|(id, status)| person(id, *status));
@@ -392,19 +424,24 @@ fn the_bound_one_of_several_accounts_counts_unless_another_works() {
     assert_eq!(observe(None, &[("a", off)]), one(person("a", off)));
     assert_eq!(observe(None, &[("a", on), ("b", on)]), Observation::Several);
     assert_eq!(
-        observe(Some("c"), &[("a", on), ("b", on)]),
+        observe(Some(bound("c")), &[("a", on), ("b", on)]),
+        Observation::Several
+    );
+    // Which account was seen first does not matter.
+    assert_eq!(
+        observe(Some(bound("b")), &[("a", off), ("b", on)]),
         Observation::Several
     );
     assert_eq!(
-        observe(Some("b"), &[("a", off), ("b", on)]),
-        one(person("b", on))
-    );
-    assert_eq!(
-        observe(Some("b"), &[("a", on), ("b", off)]),
+        observe(Some(bound("b")), &[("a", on), ("b", on)]),
         Observation::Several
     );
     assert_eq!(
-        observe(Some("b"), &[("a", off), ("b", off)]),
+        observe(Some(bound("b")), &[("a", on), ("b", off)]),
+        Observation::Several
+    );
+    assert_eq!(
+        observe(Some(bound("b")), &[("a", off), ("b", off)]),
         one(person("b", off))
     );
     // The address of a person who left is now an additional address of a colleague.
@@ -412,16 +449,24 @@ fn the_bound_one_of_several_accounts_counts_unless_another_works() {
     colleague.main = Some(address("bea@example.org"));
     colleague.others = vec![address("ada@example.org")];
     let accounts = vec![person("b", off), colleague];
-    let observation =
-        Observation::from_accounts("ada@example.org", Some("b"), accounts, Observation::Missing);
+    let observation = Observation::from_accounts(
+        "ada@example.org",
+        Some(bound("b")),
+        accounts,
+        Observation::Missing,
+    );
     assert_eq!(observation, one(person("b", off)));
     // A second account whose sign-in name is another address still has the mailbox.
     let mut second = person("a", on);
     second.others = vec![address("ada.admin@example.org")];
     second.sign_in_name = second.others.first().cloned();
     let accounts = vec![person("b", off), second];
-    let observation =
-        Observation::from_accounts("ada@example.org", Some("b"), accounts, Observation::Missing);
+    let observation = Observation::from_accounts(
+        "ada@example.org",
+        Some(bound("b")),
+        accounts,
+        Observation::Missing,
+    );
     assert_eq!(observation, Observation::Several);
     let ambiguous = after(Some(active()), Observation::Several, None, 1);
     assert_eq!(
@@ -470,9 +515,16 @@ fn of_two_accounts_with_one_mailbox_the_sign_in_name_decides(
         vec![second.clone(), named.clone()],
     ] {
         let key = "ada@example.org";
-        let observation = Observation::from_accounts(key, None, accounts, Observation::Missing);
+        let observe = |binding| {
+            let accounts = accounts.clone();
+            Observation::from_accounts(key, binding, accounts, Observation::Missing)
+        };
+        let observation = observe(None);
         let expected = counted.map_or(Observation::Several, |_| one(named.clone()));
         assert_eq!(observation, expected);
+        for first_seen in ["a", "b"] {
+            assert_eq!(observe(Some(bound(first_seen))), expected, "{first_seen}");
+        }
         let next = review_of(None, observation);
         let is_lost = next.statement().lost_status().is_some();
         assert_eq!(is_lost, status.is_lost() && other.is_lost());

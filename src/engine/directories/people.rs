@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use crate::directories::{Extent, PeopleListing};
-use crate::domain::access::{Observation, PersonUnderReview};
+use crate::domain::access::{Binding, Observation, PersonUnderReview};
 use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Issuers, Person, Reason};
 use crate::sources::hex;
 use crate::store::DirectoryRow;
@@ -137,12 +137,69 @@ impl RelevantPeople {
         keys.dedup();
         keys
     }
+
+    /// The person with this key, with the accounts that have their address or that they are bound to.
+    fn take_review(
+        &mut self,
+        key: &str,
+        mut accounts: Vec<Person>,
+        listing: &PeopleListing,
+    ) -> Option<PersonUnderReview> {
+        let mut known = self.known.remove(key);
+        let bound = known.as_ref().and_then(|known| known.account_id.clone());
+        let is_removed = bound
+            .as_ref()
+            .is_some_and(|id| listing.removed.contains(id));
+        let reason = known.as_ref().and_then(|known| known.reason);
+        if listing.extent == Extent::Changes && reason == Some(Reason::Ambiguous) {
+            // The other accounts have not changed, so they are not listed.
+            accounts.clear();
+        }
+        let otherwise = match listing.extent {
+            Extent::Changes if !is_removed => Observation::Unmentioned,
+            _ => Observation::Missing,
+        };
+        let main = accounts.first().and_then(|person| person.main.clone());
+        let email = match (&known, main) {
+            (_, Some(main)) if main.key() == key => main,
+            (Some(known), _) => known.email.clone(),
+            _ => key.parse().ok()?,
+        };
+        // The review compares accounts with the issuer's own address, not with the mapped one.
+        let mapped = self.issuers.directory_address(key);
+        for account in &mut accounts {
+            account.replace_address(mapped, &email);
+        }
+        let is_listed = accounts.iter().any(|account| account.id == bound);
+        if accounts.iter().any(|account| account.has_address(key)) {
+            accounts.retain(|account| !account.has_fallback(key));
+        }
+        let binding = bound.as_deref().map(|id| Binding {
+            id,
+            is_chosen: known.as_ref().is_some_and(|known| known.account_chosen),
+        });
+        let observation = Observation::from_accounts(key, binding, accounts, otherwise);
+        // Both accounts are theirs, or the address was never the bound account's own.
+        if let (Some(known), Observation::One(account)) = (&mut known, &observation)
+            && is_listed
+        {
+            known.account_chosen &= known.account_id == account.id;
+            known.account_id.clone_from(&account.id);
+        }
+        Some(PersonUnderReview {
+            email,
+            known,
+            observation,
+        })
+    }
 }
 
 /// The relevant people of a listing, and counts about all of it.
 #[derive(Default)]
 pub(super) struct ListedPeople {
     accounts: BTreeMap<String, Vec<Person>>,
+    /// Accounts by an address that is not their own, but counts if no account has it.
+    by_fallback: HashMap<String, Vec<Person>>,
     /// All accounts listed, relevant or not.
     pub count: u64,
     lacking: u64,
@@ -167,6 +224,13 @@ impl ListedPeople {
         if is_active && person.id.is_some() {
             self.probe_id
                 .get_or_insert_with(|| person.id.clone().unwrap_or_default());
+        }
+        for address in &person.fallbacks {
+            let keys = relevant.by_address.get(address.key());
+            for key in keys.into_iter().flatten() {
+                let accounts = self.by_fallback.entry(key.clone()).or_default();
+                accounts.push(person.clone());
+            }
         }
         for key in relevant.issuer_keys(person) {
             self.accounts.entry(key).or_default().push(person.clone());
@@ -225,31 +289,18 @@ impl ListedPeople {
         for key in relevant.by_address.values().flatten().chain(known) {
             self.accounts.entry(key.clone()).or_default();
         }
-        let removed: HashSet<&String> = listing.removed.iter().collect();
+        let mut by_fallback = self.by_fallback;
+        // A listing of changes does not show whether another account has the address.
+        if listing.extent == Extent::Changes {
+            by_fallback.clear();
+        }
         let review = |(key, mut accounts): (String, Vec<Person>)| {
-            let known = relevant.known.remove(&key);
-            let bound = known.as_ref().and_then(|known| known.account_id.as_deref());
-            let is_removed = bound.is_some_and(|id| removed.contains(&id.to_owned()));
-            let otherwise = match listing.extent {
-                Extent::Changes if !is_removed => Observation::Unmentioned,
-                _ => Observation::Missing,
-            };
-            let main = accounts.first().and_then(|person| person.main.clone());
-            let email = match (&known, main) {
-                (_, Some(main)) if main.key() == key => main,
-                (Some(known), _) => known.email.clone(),
-                _ => key.parse().ok()?,
-            };
-            // The review compares accounts with the issuer's own address, not with the mapped one.
-            let mapped = relevant.issuers.directory_address(&key);
-            for account in &mut accounts {
-                account.replace_address(mapped, &email);
+            for account in by_fallback.remove(&key).unwrap_or_default() {
+                if accounts.iter().all(|other| other.id != account.id) {
+                    accounts.push(account);
+                }
             }
-            Some(PersonUnderReview {
-                email,
-                observation: Observation::from_accounts(&key, bound, accounts, otherwise),
-                known,
-            })
+            relevant.take_review(&key, accounts, listing)
         };
         self.accounts.into_iter().filter_map(review).collect()
     }

@@ -34,6 +34,11 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Why people may be missing from the listing, though it counts.
+    pub fn gaps(&self) -> Option<&str> {
+        self.listing.as_ref()?.gaps.as_deref()
+    }
+
     fn unchanged(query_digest: String) -> Self {
         Self {
             total: None,
@@ -185,6 +190,7 @@ impl Surveyor<'_> {
         let query = PeopleQuery {
             people: &relevant.people,
             cursor: row.cursor.as_deref().filter(|_| is_same_query),
+            last_cursor: row.cursor.as_deref(),
         };
         let mut people = ListedPeople::default();
         let mut add_person = |person| people.add(&relevant, &person);

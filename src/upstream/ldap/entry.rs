@@ -24,7 +24,8 @@ impl Entry {
     /// Parses `SearchResultEntry` (RFC 4511 §4.5.2). The library's own parser panics on invalid input.
     pub(super) fn parse(tag: StructureTag) -> Option<Self> {
         let mut parts = constructed(tag)?.into_iter();
-        let dn = text(parts.next()?)?;
+        // Only the name and the values of this entry are lost if the server writes them in another encoding.
+        let dn = String::from_utf8_lossy(&primitive(parts.next()?)?).into_owned();
         let mut attributes = HashMap::new();
         for attribute in constructed(parts.next()?)? {
             let mut parts = constructed(attribute)?.into_iter();
@@ -146,7 +147,6 @@ mod tests {
             octets(b"x"),
             sequence(vec![]),
             sequence(vec![octets(b"dn")]),
-            sequence(vec![octets(b"\xff"), sequence(vec![])]),
             sequence(vec![octets(b"dn"), octets(b"x")]),
             sequence(vec![octets(b"dn"), sequence(vec![octets(b"x")])]),
             sequence(vec![

@@ -13,8 +13,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Access, Entry, Error, code};
 use crate::causes::contain_panics;
-use crate::tls;
+use crate::tls::{self, ClientIdentity};
 use crate::upstream::pager::Pager;
+
+/// Every entry has an object class.
+const ANY_ENTRY: &str = "(objectClass=*)";
 
 /// Active Directory allows at most 1000.
 const PAGE_SIZE: i32 = 500;
@@ -31,6 +34,7 @@ const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 pub struct Server {
     access: Access,
     settings: LdapConnSettings,
+    identity: Arc<ClientIdentity>,
     place: String,
     timeout: Duration,
 }
@@ -38,9 +42,10 @@ pub struct Server {
 impl Server {
     /// `timeout` covers a request and its whole response.
     pub fn new(access: &Access, timeout: Duration) -> Result<Self, Error> {
+        let identity = Arc::new(ClientIdentity::load(access.client_certificate.as_ref())?);
         let mut settings = LdapConnSettings::new().set_starttls(access.starttls);
         if access.starttls || access.url.scheme() == "ldaps" {
-            let config = tls::client_config(access.ca_file.as_deref())?;
+            let config = tls::client_config_with(access.ca_file.as_deref(), identity.clone())?;
             settings = settings.set_config(Arc::new(config));
         }
         let host = access.url.host_str().unwrap_or_default();
@@ -50,6 +55,7 @@ impl Server {
             place: format!("{}://{host}{port}", access.url.scheme()),
             access: access.clone(),
             settings,
+            identity,
             timeout,
         })
     }
@@ -59,6 +65,27 @@ impl Server {
     /// # Errors
     /// When there is no secure connection, or the server refuses the account.
     pub async fn connect(&self) -> Result<Session, Error> {
+        let session = self.connect_and_bind().await;
+        session.map_err(|error| self.explain_certificate(error))
+    }
+
+    /// With TLS 1.3 a server refuses a certificate after the client has completed the handshake.
+    fn explain_certificate(&self, error: Error) -> Error {
+        if !error.is_connection_failure() || !self.identity.was_requested() {
+            return error;
+        }
+        let reason = if self.identity.has_certificate() {
+            "it closed the connection after it was shown client_certificate; check that the server accepts it"
+        } else {
+            "it asked for a client certificate and closed the connection; set client_certificate and client_key"
+        };
+        Error::Unreachable {
+            place: self.place.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    async fn connect_and_bind(&self) -> Result<Session, Error> {
         let (connection, ldap) = with_timeout(
             self.timeout,
             &self.place,
@@ -232,7 +259,17 @@ impl Session {
         dn: &str,
         attributes: &[&str],
     ) -> Result<Option<Entry>, Error> {
-        self.read_with_controls(dn, attributes, Vec::new()).await
+        self.read_matching(dn, ANY_ENTRY, attributes, Vec::new())
+            .await
+    }
+
+    /// Whether an entry matches a filter.
+    ///
+    /// # Errors
+    /// If the server does not respond, or reports another error than *no such object*.
+    pub async fn matches(&mut self, dn: &str, filter: &str) -> Result<bool, Error> {
+        let entry = self.read_matching(dn, filter, &["1.1"], Vec::new());
+        Ok(entry.await?.is_some())
     }
 
     /// Reads an entry even if it is deleted. Active Directory shows deleted entries to few accounts.
@@ -246,18 +283,20 @@ impl Session {
             crit: true,
             val: None,
         };
-        self.read_with_controls(dn, attributes, vec![control]).await
+        self.read_matching(dn, ANY_ENTRY, attributes, vec![control])
+            .await
     }
 
-    async fn read_with_controls(
+    async fn read_matching(
         &mut self,
         dn: &str,
+        filter: &str,
         attributes: &[&str],
         controls: Vec<RawControl>,
     ) -> Result<Option<Entry>, Error> {
         let search = Search {
             base: dn,
-            filter: "(objectClass=*)",
+            filter,
             attributes,
         };
         match self.run_search(&search, Scope::Base, controls).await {

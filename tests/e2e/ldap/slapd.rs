@@ -30,6 +30,8 @@ pub struct Setup {
     pub is_like_389ds: bool,
     /// Whether it has a certificate of its own authority.
     pub has_certificate: bool,
+    /// What it does about the certificates of clients: `demand`.
+    pub verify_client: &'static str,
 }
 
 pub struct Slapd {
@@ -87,11 +89,17 @@ impl Slapd {
             limits,
             is_like_389ds,
             has_certificate,
+            verify_client,
         } = self.setup;
         let folder = self.folder.path().display().to_string();
         let schema = format!("include {}", tool("389ds.schema").display());
-        let tls =
+        let mut tls =
             format!("TLSCertificateFile {folder}/cert.pem\nTLSCertificateKeyFile {folder}/key.pem");
+        if !verify_client.is_empty() {
+            tls += &format!(
+                "\nTLSCACertificateFile {folder}/authority.pem\nTLSVerifyClient {verify_client}"
+            );
+        }
         let text = fs::read_to_string(tool("slapd.conf")).unwrap();
         let text = text
             .replace("@DIR@", &folder)
@@ -108,11 +116,14 @@ impl Slapd {
         let authority_key = KeyPair::generate().unwrap();
         let pem = authority.self_signed(&authority_key).unwrap().pem();
         fs::write(self.authority(), pem).unwrap();
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let signed = leaf.signed_by(&key, &Issuer::new(authority, authority_key));
-        fs::write(self.path("cert.pem"), signed.unwrap().pem()).unwrap();
-        fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+        let issuer = Issuer::new(authority, authority_key);
+        for (name, host) in [("", "localhost"), ("client-", "lapsed.example.org")] {
+            let leaf = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let signed = leaf.signed_by(&key, &issuer).unwrap();
+            fs::write(self.path(&format!("{name}cert.pem")), signed.pem()).unwrap();
+            fs::write(self.path(&format!("{name}key.pem")), key.serialize_pem()).unwrap();
+        }
     }
 
     /// Starts on free ports, and tries others if another process takes one in between.
@@ -217,6 +228,12 @@ impl Slapd {
 
     pub fn url(&self) -> String {
         format!("ldap://127.0.0.1:{}", self.port)
+    }
+
+    /// The certificate and the key of a client that it trusts.
+    pub fn client_certificate(&self) -> (PathBuf, String) {
+        let key = fs::read_to_string(self.path("client-key.pem"));
+        (self.path("client-cert.pem"), key.unwrap())
     }
 
     pub fn authority(&self) -> PathBuf {

@@ -22,6 +22,7 @@ fn identity(
         known_status: IdentityStatus::Active,
         reason,
         evidence: String::new(),
+        account_chosen: false,
         checked_by_id: false,
         since: None,
         observed_at: None,

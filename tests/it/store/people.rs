@@ -26,6 +26,7 @@ fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow
         reason: None,
         name: None,
         evidence: format!("{status} at {directory}"),
+        account_chosen: false,
         checked_by_id: false,
         since: Some(days(-1)),
         observed_at: Some(now()),
@@ -68,6 +69,7 @@ async fn an_identity_is_replaced(#[values(Sqlite, Postgres)] db: Db) {
     let before = Identity {
         name: Some("Ada".into()),
         reason: Some(Reason::Suspended),
+        account_chosen: false,
         checked_by_id: true,
         ..identity("hr", "Ada@example.org", IdentityStatus::Active).identity
     };
@@ -88,6 +90,7 @@ async fn an_identity_is_replaced(#[values(Sqlite, Postgres)] db: Db) {
         candidate_since: Some(days(1)),
         candidate_evidence: Some("404".into()),
         evidence: "none".into(),
+        account_chosen: false,
         checked_by_id: false,
         ..before
     };
@@ -189,6 +192,7 @@ async fn a_directory_is_saved_with_its_held_changes(#[values(Sqlite, Postgres)] 
         groups: Some("{}".into()),
         cursor: Some("f".into()),
         query_digest: Some("a".into()),
+        gaps: Some("1 record of a person has no id".to_owned()),
         held: Some("too many".into()),
         held_at: Some(now()),
         held_changes: Some("g".into()),

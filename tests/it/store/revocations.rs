@@ -255,6 +255,7 @@ async fn only_clear_losses_are_found_and_the_audit_is_filtered_by_actor(
             reason: None,
             name: None,
             evidence: "disabled".into(),
+            account_chosen: false,
             checked_by_id: false,
             since: None,
             observed_at: Some(now()),
