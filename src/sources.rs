@@ -9,6 +9,7 @@ pub mod file;
 pub mod gcore;
 mod kind;
 pub mod nocodb;
+mod owner_cell;
 pub mod owners;
 pub mod rancher;
 pub(crate) mod rows;
@@ -31,6 +32,7 @@ pub use crate::upstream::{
 pub use kind::Kind;
 
 use external_sort::{ExternalSorter, Merge, RUN_SIZE, Record};
+use owner_cell::join_owners;
 use rows::Span;
 
 const UNKNOWN_OWN_TOKEN: &str = "it is not known which token lapsed itself uses for the source";
@@ -278,8 +280,8 @@ impl ListingBuilder {
         self.collect(Keep::Last, |_, _| {}).map_err(Error::TempFile)
     }
 
-    /// Builds the listing of rows, without a fingerprint. If an id occurs several times, the first is kept, and
-    /// `on_duplicate(first, repeated)` is called for each of the others.
+    /// Builds the listing of rows, without a fingerprint. If an id occurs several times, the first is kept with the
+    /// owners of those that differ in nothing else; for each of the others, `on_duplicate(first, repeated)` is called.
     fn finish_rows(
         self,
         on_duplicate: impl FnMut(RowPosition, RowPosition),
@@ -296,7 +298,8 @@ impl ListingBuilder {
         let sorted = self.sorter.finish()?;
         let mut count = 0;
         let mut digest = Sha256::new();
-        let mut first: Option<Record> = None;
+        // With its token, once that is needed.
+        let mut first: Option<(Record, Option<(RowPosition, ListedToken)>)> = None;
         // The first pass counts, computes the fingerprint and finds duplicates; the tokens are read in a second.
         for record in sorted.merge()? {
             let record = record?;
@@ -304,16 +307,21 @@ impl ListingBuilder {
             if keep == Keep::Last {
                 digest.update(&record.value);
             }
-            match &first {
-                Some(first) if first.key == record.key && keep == Keep::Last => {}
-                Some(first) if first.key == record.key => {
-                    let (first_position, _) = decode(&first.value)?;
-                    let (position, _) = decode(&record.value)?;
-                    on_duplicate(first_position, position);
+            match &mut first {
+                Some((first, _)) if first.key == record.key && keep == Keep::Last => {}
+                Some((first, decoded)) if first.key == record.key => {
+                    let (first_position, token) = match decoded {
+                        Some(decoded) => decoded,
+                        None => decoded.insert(decode(&first.value)?),
+                    };
+                    let (position, repeated) = decode(&record.value)?;
+                    if !join_owners(token, repeated) {
+                        on_duplicate(*first_position, position);
+                    }
                 }
                 _ => {
                     count += 1;
-                    first = Some(record);
+                    first = Some((record, None));
                 }
             }
         }
@@ -339,18 +347,20 @@ struct UniqueTokens {
 
 impl UniqueTokens {
     fn read_next(&mut self) -> io::Result<Option<ListedToken>> {
-        let Some(mut record) = self.records.next().transpose()? else {
+        let Some(record) = self.records.next().transpose()? else {
             return Ok(None);
         };
+        let (_, mut token) = decode(&record.value)?;
         while let Some(Ok(duplicate)) = self
             .records
             .next_if(|next| next.as_ref().is_ok_and(|next| next.key == record.key))
         {
-            if self.keep == Keep::Last {
-                record = duplicate;
+            let (_, repeated) = decode(&duplicate.value)?;
+            match self.keep {
+                Keep::First => drop(join_owners(&mut token, repeated)),
+                Keep::Last => token = repeated,
             }
         }
-        let (_, token) = decode(&record.value)?;
         Ok(Some(token))
     }
 }

@@ -50,6 +50,8 @@ CREATE TABLE token (
     issuer        TEXT,
     -- The issuer's address in lower case, for comparison.
     issuer_key    TEXT COLLATE "C",
+    -- The addresses of the other owners, one a line.
+    co_owners     TEXT,
     issuer_name   TEXT,
     -- Evidence that the issuer no longer exists at the source.
     issuer_gone   TEXT,
@@ -100,6 +102,15 @@ CREATE INDEX token_expires ON token (expires_at, id) WHERE expires_at IS NOT NUL
 CREATE INDEX token_expired ON token (expires_at) WHERE status = 'expired';
 CREATE INDEX token_gone ON token (unlisted_since) WHERE status = 'gone';
 CREATE INDEX token_mark_expired ON token (source, mark_expired_at) WHERE mark_expired_at IS NOT NULL;
+
+-- The other owners of `token.co_owners`, to find their tokens.
+CREATE TABLE token_owner (
+    token_id  UUID NOT NULL,
+    -- The address in lower case.
+    owner_key TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (token_id, owner_key)
+);
+CREATE INDEX token_owner_key ON token_owner (owner_key);
 
 -- The notices that one sweep planned; a sweep that plans nothing leaves no row.
 CREATE TABLE plan (

@@ -53,6 +53,7 @@ pub(super) struct Explanation {
     notices: Vec<NoticeRow>,
     /// The open finding that the issuer lost access.
     lost: Option<FindingRow>,
+    lost_owners: Vec<Address>,
     /// Dead addresses with the server's reply.
     dead: HashMap<String, String>,
     /// The administrators of the token's account, as its source reports them.
@@ -78,14 +79,17 @@ impl Explanation {
             .await?;
         let account_admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
         let is_silent = tx.list_silent_sources(now).await?.contains(&token.source);
+        let tokens = std::slice::from_ref(&token);
+        let mut lost_owners = tx.load_lost_owners(tokens).await?;
         let lost = findings.into_iter().find(|finding| {
             finding.kind == FindingKind::SsoRevoked && finding.state != FindingState::Resolved
         });
         Ok(Self {
-            token,
             policy,
             notices,
             lost,
+            lost_owners: lost_owners.remove(&token.id).unwrap_or_default(),
+            token,
             dead: dead.into_iter().collect(),
             account_admins,
             is_silent,
@@ -162,11 +166,12 @@ impl Explanation {
     fn write_recipients(&self, sheet: &mut Sheet) {
         let named = self
             .policy
-            .recipients(&self.token, &self.account_admins, false, &|_| false);
+            .recipients(&self.token, &self.account_admins, &[], &|_| false);
         let notified = self.recipients();
         for Recipient { address, basis } in &named {
             let basis = match basis {
-                Basis::Issuer => "the issuer",
+                Basis::Issuer if self.token.issuer.as_ref() == Some(address) => "the issuer",
+                Basis::Issuer => "another owner",
                 Basis::AccountAdmin
                     if self.account_admins.for_token(&self.token).contains(address) =>
                 {
@@ -186,6 +191,9 @@ impl Explanation {
                 }
                 (false, None, Some(lost)) => {
                     format!("; left out, access is lost: {}", lost.evidence)
+                }
+                (false, None, None) if self.lost_owners.contains(address) => {
+                    "; left out, access is lost".to_owned()
                 }
                 (false, None, None) => "; left out".to_owned(),
             };
@@ -211,9 +219,12 @@ impl Explanation {
             return Vec::new();
         }
         let is_dead = |address: &Address| self.dead.contains_key(address.key());
-        let is_lost = self.lost.is_some();
-        self.policy
-            .recipients(&self.token, &self.account_admins, is_lost, &is_dead)
+        self.policy.recipients(
+            &self.token,
+            &self.account_admins,
+            &self.lost_owners,
+            &is_dead,
+        )
     }
 
     fn future_notices(&self) -> Vec<NewNotice> {

@@ -183,7 +183,7 @@ struct TokenPage {
     tokens: Vec<Token>,
     /// By token, without held ones.
     notices: HashMap<TokenId, Vec<NoticeRow>>,
-    tokens_of_lost_issuers: HashSet<TokenId>,
+    lost_owners: HashMap<TokenId, Vec<Address>>,
     dead_addresses: HashSet<String>,
     account_admins: AccountAdmins,
     silent_sources: HashSet<String>,
@@ -202,7 +202,7 @@ impl TokenPage {
             .list_expiring_tokens(window.now, until, after, PAGE_SIZE)
             .await?;
         let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-        let tokens_of_lost_issuers = tx.find_lost_access(&ids).await?;
+        let lost_owners = tx.load_lost_owners(&tokens).await?;
         let account_admins = tx.load_account_admins(&tokens).await?;
         let dead_addresses = tx
             .load_dead_addresses(shift(window.now, -DEAD_ADDRESS_TTL))
@@ -222,7 +222,7 @@ impl TokenPage {
         Ok(Self {
             tokens,
             notices,
-            tokens_of_lost_issuers,
+            lost_owners,
             dead_addresses,
             account_admins,
             silent_sources: tx.list_silent_sources(window.now).await?,
@@ -246,8 +246,11 @@ impl TokenPage {
                 recipients.or_default().push(notice.recipient.clone());
             }
         }
-        let is_lost = self.tokens_of_lost_issuers.contains(&token.id);
-        let recipients = policy.recipients(token, &self.account_admins, is_lost, &|address| {
+        let lost = self
+            .lost_owners
+            .get(&token.id)
+            .map_or(&[][..], Vec::as_slice);
+        let recipients = policy.recipients(token, &self.account_admins, lost, &|address| {
             self.dead_addresses.contains(address.key())
         });
         let is_silent = self.silent_sources.contains(&token.source);

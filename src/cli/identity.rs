@@ -144,7 +144,7 @@ pub(super) async fn load_tokens(
     now: DateTime<Utc>,
 ) -> Result<Vec<TokenView>> {
     let filter = TokenFilter {
-        issuer_key: Some(email.key().to_owned()),
+        owner_key: Some(email.key().to_owned()),
         ..TokenFilter::default()
     };
     let mut tx = store.begin_read().await?;

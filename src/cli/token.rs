@@ -85,7 +85,7 @@ pub(super) async fn list(
 ) -> Result<()> {
     let filter = TokenFilter {
         status: args.status,
-        issuer_key: args.issuer.as_ref().map(|issuer| issuer.key().to_owned()),
+        owner_key: args.issuer.as_ref().map(|issuer| issuer.key().to_owned()),
         has_no_issuer: args.no_issuer,
         role: args.role.clone(),
         source: args.source.clone(),
@@ -154,6 +154,8 @@ impl Row for TokenView {
         ("name", |row, _| json!(row.token.name)),
         ("description", |row, _| json!(row.token.description)),
         ("issuer", |row, _| json!(row.token.issuer)),
+        // Beside the issuer.
+        ("owners", |row, _| json!(row.token.co_owners)),
         ("account", |row, _| json!(row.token.account)),
         ("role", |row, _| json!(row.token.role)),
         ("scope", |row, _| json!(row.token.scope)),
@@ -236,6 +238,7 @@ impl SheetItem for TokenDetail {
                 Cell::optional(token.expiry_origin.map(origin_text)),
             ),
             ("issuer", Cell::optional(token.issuer.as_ref())),
+            ("other owners", Cell::list(&token.co_owners)),
             ("admins", Cell::list(&self.admins)),
             ("account", Cell::optional(token.account.as_ref())),
             ("role", Cell::optional(token.role.as_ref())),

@@ -1,7 +1,7 @@
 //! What a listing changes. Both sides are in order of external id, so that millions of rows can be streamed.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,7 +15,8 @@ const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(60);
 pub struct Update {
     pub token: Token,
     pub notices: NoticeEffect,
-    /// Whether the issuer, the expiry or the status changed, so that findings of lost access must be judged again.
+    pub has_new_co_owners: bool,
+    /// Whether the owners, the expiry or the status changed, so that findings of lost access must be judged again.
     pub needs_judging: bool,
 }
 
@@ -132,13 +133,38 @@ impl MergeRules<'_> {
     }
 }
 
+/// Sets the owners. The known issuer stays the issuer while among them; otherwise that is the first. The listed name
+/// and the evidence that the issuer is gone are about the first.
+fn set_owners(known: &mut Token, listed: &mut ListedToken) {
+    let first = match std::mem::take(&mut listed.issuer) {
+        Cell::Absent => return,
+        Cell::Empty => None,
+        Cell::Value(first) => Some(first),
+    };
+    let mut owners = BTreeSet::from_iter(std::mem::take(&mut listed.co_owners));
+    owners.extend(first.clone());
+    if first != known.issuer
+        && known
+            .issuer
+            .as_ref()
+            .is_some_and(|known| owners.contains(known))
+    {
+        listed.issuer_name = Cell::Absent;
+        listed.issuer_gone = Cell::Absent;
+    } else {
+        known.issuer = first;
+    }
+    owners.retain(|owner| known.issuer.as_ref() != Some(owner));
+    known.co_owners = owners.into_iter().collect();
+}
+
 /// The token with the listed facts, except its expiry and its status.
-fn with_facts(known: Token, listed: ListedToken) -> Token {
+fn with_facts(mut known: Token, mut listed: ListedToken) -> Token {
+    set_owners(&mut known, &mut listed);
     Token {
         reports_use: known.reports_use || listed.last_used_at != Cell::Absent,
         name: listed.name.or_known(Some(known.name)).unwrap_or_default(),
         description: listed.description.or_known(known.description),
-        issuer: listed.issuer.or_known(known.issuer),
         issuer_name: listed.issuer_name.or_known(known.issuer_name),
         issuer_gone: listed.issuer_gone.or_known(known.issuer_gone),
         account: listed.account.or_known(known.account),
@@ -235,6 +261,7 @@ fn replacement(
     }
     token.judge_at = rules.policy.rules.next_judge_at(Some(known), &token, now);
     Some(Update {
+        has_new_co_owners: known.co_owners != token.co_owners,
         token,
         notices: NoticeEffect::NewGeneration,
         needs_judging: true,
@@ -295,8 +322,13 @@ fn update_in_place(
         // Also a token first seen expired after the change: no one is warned.
         Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => NoticeEffect::Cancel,
     };
+    let has_new_co_owners = known.co_owners != token.co_owners;
     Some(Update {
-        needs_judging: is_changed || token.issuer != known.issuer,
+        has_new_co_owners,
+        needs_judging: is_changed
+            || has_new_co_owners
+            || token.issuer != known.issuer
+            || token.has_unreadable_owners() != known.has_unreadable_owners(),
         token,
         notices,
     })
@@ -327,6 +359,7 @@ pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
             ..known.clone()
         },
         notices: NoticeEffect::Cancel,
+        has_new_co_owners: false,
         needs_judging: true,
     })
 }
@@ -337,6 +370,7 @@ pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
         ("name", old.name != new.name),
         ("description", old.description != new.description),
         ("issuer", old.issuer != new.issuer),
+        ("owners", old.co_owners != new.co_owners),
         ("issuer_name", old.issuer_name != new.issuer_name),
         ("issuer_gone", old.issuer_gone != new.issuer_gone),
         ("account", old.account != new.account),

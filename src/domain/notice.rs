@@ -42,6 +42,7 @@ string_enum! {
 string_enum! {
     /// The role in which a person is a recipient.
     Basis {
+        /// One of the owners of the token.
         Issuer = "issuer",
         AccountAdmin = "account_admin",
         Admin = "admin",

@@ -218,25 +218,25 @@ impl Policy {
         }
     }
 
-    /// All recipients of a warning about the token: the issuer; the administrators of its account, as configured
-    /// and as reported by its source; and those of all accounts. Each reachable address is contained once; if none is
-    /// reachable, all are. An issuer who lost access is left out, even if they are also an administrator.
+    /// All recipients of a warning about the token: its owners; the administrators of its account, as configured and
+    /// as reported by its source; and those of all accounts. Each reachable address is contained once; if none is
+    /// reachable, all are. The owners who lost access are left out, even if they are also administrators.
     pub fn recipients(
         &self,
         token: &Token,
         account_admins: &AccountAdmins,
-        issuer_lost_access: bool,
+        lost_owners: &[Address],
         is_unreachable: &impl Fn(&Address) -> bool,
     ) -> Vec<Recipient> {
-        let issuer = token.issuer.iter().map(|issuer| (issuer, Basis::Issuer));
+        let owners = token.owners().map(|owner| (owner, Basis::Issuer));
         let of_account = self.account_admins(token, account_admins);
         let of_account = of_account.map(|admin| (admin, Basis::AccountAdmin));
         let of_all = self.admins.iter().map(|admin| (admin, Basis::Admin));
         let mut seen = HashSet::new();
-        let all = issuer
+        let all = owners
             .chain(of_account)
             .chain(of_all)
-            .filter(|(address, _)| !(issuer_lost_access && token.issuer.as_ref() == Some(address)))
+            .filter(|(address, _)| !lost_owners.contains(address))
             .filter(|(address, _)| seen.insert(*address))
             .map(|(address, basis)| Recipient {
                 address: address.clone(),

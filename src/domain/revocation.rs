@@ -121,7 +121,9 @@ pub struct RevocationFacts {
     pub is_warned: bool,
     /// Whether the last sync of the source failed, so that the token may be outdated.
     pub is_source_failing: bool,
-    /// The directories that report that the issuer lost access.
+    /// Whether the source lists owners who cannot be read.
+    pub has_unreadable_owners: bool,
+    /// What directories report about the owners; empty unless they report for each that they lost access.
     pub losses: Vec<Loss>,
     pub retry_at: Option<DateTime<Utc>>,
 }
@@ -140,7 +142,8 @@ pub enum Wait {
     Until(DateTime<Utc>),
     NotWarned,
     SourceFailing,
-    /// No directory reports a loss of access now.
+    OwnersUnreadable,
+    /// No directory reports a loss of access of every owner now.
     NotLost,
     Unreliable(String, Doubt),
     RetryAt(DateTime<Utc>),
@@ -167,6 +170,8 @@ pub fn decide(facts: &RevocationFacts, now: DateTime<Utc>) -> Decision {
         Wait::NotWarned
     } else if facts.is_source_failing {
         Wait::SourceFailing
+    } else if facts.has_unreadable_owners {
+        Wait::OwnersUnreadable
     } else if let Some(wait) = unreliable_loss(&facts.losses) {
         wait
     } else if let Some(until) = facts.retry_at.filter(|until| now < *until) {
@@ -198,8 +203,12 @@ impl fmt::Display for Wait {
             Self::Until(at) => format!("it is due at {}", time(at)),
             Self::NotWarned => "no warning has been sent yet".to_owned(),
             Self::SourceFailing => "its source cannot be listed at the moment".to_owned(),
+            Self::OwnersUnreadable => {
+                "its source lists owners who cannot be read, and who may have access".to_owned()
+            }
             Self::NotLost => {
-                "no directory reports at the moment that the issuer lost access".to_owned()
+                "no directory reports at the moment that the issuer, or another owner, lost access"
+                    .to_owned()
             }
             Self::Unreliable(name, Doubt::Unconfirmed) => {
                 format!("the directory {name} now reports another status, which is not confirmed")
@@ -415,6 +424,7 @@ mod tests {
             revoke_at: at(72),
             is_warned: true,
             is_source_failing: false,
+            has_unreadable_owners: false,
             losses: vec![loss("hr", IdentityStatus::Disabled)],
             retry_at: None,
         }

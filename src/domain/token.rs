@@ -131,6 +131,8 @@ pub struct Token {
     pub name: String,
     pub description: Option<String>,
     pub issuer: Option<Address>,
+    /// The other owners, in order; none without an issuer.
+    pub co_owners: Vec<Address>,
     pub issuer_name: Option<String>,
     /// The evidence that the issuer no longer exists at the source, if there is any.
     pub issuer_gone: Option<String>,
@@ -171,6 +173,16 @@ pub struct Token {
 }
 
 impl Token {
+    /// The issuer and the other owners.
+    pub fn owners(&self) -> impl Iterator<Item = &Address> {
+        self.issuer.iter().chain(&self.co_owners)
+    }
+
+    /// Whether the source lists owners of it who cannot be read.
+    pub fn has_unreadable_owners(&self) -> bool {
+        self.unreadable.contains_key(column::ISSUER)
+    }
+
     /// The status at `now`, whether or not the expiry is marked yet. By an expiry that its source has since made
     /// unreadable, no token expires: it may be renewed.
     pub fn status_at(&self, now: DateTime<Utc>) -> Status {
@@ -281,6 +293,9 @@ pub struct ListedToken {
     pub name: Cell<String>,
     pub description: Cell<String>,
     pub issuer: Cell<Address>,
+    /// The owners that are listed after the issuer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub co_owners: Vec<Address>,
     pub issuer_name: Cell<String>,
     /// The issuer's id at the source, for a list of owners; not stored.
     pub issuer_id: Option<String>,

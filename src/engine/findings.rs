@@ -301,8 +301,13 @@ impl FindingChanges {
     }
 }
 
-pub(super) fn loss_severity(identity: &Identity, role: Option<&str>) -> Severity {
-    Severity::of_loss(identity.status, identity.reason, role)
+/// The severity of the worst loss.
+pub(super) fn loss_severity(losses: &[IdentityRow], role: Option<&str>) -> Severity {
+    let severities = losses.iter().map(|row| {
+        let Identity { status, reason, .. } = row.identity;
+        Severity::of_loss(status, reason, role)
+    });
+    severities.max().unwrap_or(Severity::Medium)
 }
 
 /// Updates the open findings of people whose loss changed, without new notices.
@@ -312,19 +317,35 @@ pub(super) async fn restate_findings(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     for row in rows {
-        let evidence = format_evidence(row, now);
-        let issuer_key = row.identity.email.key();
-        for (finding, role) in tx.find_open_losses(issuer_key, &row.directory).await? {
-            let severity = loss_severity(&row.identity, role.as_deref());
-            tx.update_finding(finding, severity, &evidence, None)
+        let key = row.identity.email.key();
+        for (finding, token) in tx.find_open_losses(key, &row.directory).await? {
+            let Some(token) = tx.load_tokens(&[token]).await?.pop() else {
+                continue;
+            };
+            let losses = match token.co_owners.as_slice() {
+                [] => vec![row.clone()],
+                _ => tx.find_losses(&token, None).await?,
+            };
+            let severity = loss_severity(&losses, token.role.as_deref());
+            tx.update_finding(finding, severity, &format_evidence(&losses, now), None)
                 .await?;
         }
     }
     Ok(())
 }
 
-/// The evidence of a directory with its times. Evidence that was never seen before is seen `now`.
-pub(super) fn format_evidence(row: &IdentityRow, now: DateTime<Utc>) -> String {
+/// The evidence of directories about the owners of one token.
+pub(super) fn format_evidence(losses: &[IdentityRow], now: DateTime<Utc>) -> String {
+    if let [row] = losses {
+        return format_statement(row, now);
+    }
+    let of_owner =
+        |row: &IdentityRow| format!("{}: {}", row.identity.email, format_statement(row, now));
+    losses.iter().map(of_owner).collect::<Vec<_>>().join("; ")
+}
+
+/// What a directory says with its times. Evidence that was never seen before is seen `now`.
+fn format_statement(row: &IdentityRow, now: DateTime<Utc>) -> String {
     let IdentityRow {
         directory,
         identity,

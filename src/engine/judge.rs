@@ -29,6 +29,9 @@ use super::upstream::{
 /// How many tokens are reported before that is stored.
 const BATCH_SIZE: i64 = 50;
 
+/// Why a person gets no warning.
+const LOST_ACCESS: &str = "the issuer lost access";
+
 /// A token that a source did not mark is reported again after this time.
 const RETRY_AFTER: TimeDelta = TimeDelta::minutes(10);
 
@@ -81,6 +84,7 @@ impl Judge<'_> {
     async fn judge_people(&self, pending: &str, report: &mut Report) -> Result<(), Error> {
         resolve_losses(self.store, self.clock.now(), report).await?;
         self.open_losses(report).await?;
+        self.suppress_warnings().await?;
         // An import may have requested it again meanwhile with another value: that one stays.
         page!(self.store, tx => Ok(tx.delete_setting(JUDGING_PENDING, pending).await?))
     }
@@ -152,7 +156,17 @@ impl Judge<'_> {
         }
     }
 
-    /// Opens a finding for every working token of a person without access, and notifies the administrators.
+    /// Keeps unsent warnings from owners who have lost access; other owners of the token get theirs.
+    async fn suppress_warnings(&self) -> Result<(), Error> {
+        page!(self.store, tx => {
+            for (token, owner) in tx.find_warnings_to_lost_owners().await? {
+                tx.suppress_notices(token, &owner, LOST_ACCESS).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Opens a finding for every working token without an owner who has access, and notifies the administrators.
     async fn open_losses(&self, report: &mut Report) -> Result<(), Error> {
         let mut after = Uuid::nil();
         loop {
@@ -201,8 +215,8 @@ impl Judge<'_> {
         Ok(outlived.last().map(|outlived| outlived.token.id.0))
     }
 
-    /// Plans the administrators' notices about one finding. The issuer's unsent notices are suppressed: they are the
-    /// wrong person to write to.
+    /// Plans the administrators' notices about one finding. The owners' unsent notices are suppressed: they are the
+    /// wrong people to write to.
     async fn notify_admins(
         &self,
         tx: &mut Tx,
@@ -224,9 +238,8 @@ impl Judge<'_> {
             },
         };
         plan_loss_notices(tx, self.policy, (token, occurrence), dead, now, report).await?;
-        if let Some(issuer) = &token.issuer {
-            tx.suppress_notices(token.id, issuer, "the issuer lost access")
-                .await?;
+        for owner in token.owners() {
+            tx.suppress_notices(token.id, owner, LOST_ACCESS).await?;
         }
         Ok(())
     }
@@ -377,20 +390,22 @@ impl MarkExpired<'_> {
     }
 }
 
-/// The finding of a token that outlives its issuer's access.
+/// The finding of a token that outlives its owners' access.
 fn loss_finding(outlived: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
-    let token = &outlived.token;
-    let row = &outlived.identity;
-    let identity = &row.identity;
+    let OutlivedToken { token, losses } = outlived;
+    let since = losses
+        .iter()
+        .map(|row| row.identity.since.or(row.identity.observed_at));
     NewFinding {
         id: new_id(now),
         token_id: Some(token.id),
         source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
-        severity: loss_severity(identity, token.role.as_deref()),
-        since: identity.since.or(identity.observed_at).unwrap_or(now),
-        evidence: format_evidence(row, now),
-        directory: Some(row.directory.clone()),
+        severity: loss_severity(losses, token.role.as_deref()),
+        // Since then, no owner has access.
+        since: since.max().flatten().unwrap_or(now),
+        evidence: format_evidence(losses, now),
+        directory: losses.first().map(|row| row.directory.clone()),
     }
 }
 

@@ -178,6 +178,9 @@ async fn write_update(
     if !is_written {
         return Ok(());
     }
+    if update.has_new_co_owners {
+        tx.replace_co_owners(token).await?;
+    }
     match notices {
         NoticeEffect::Keep => {}
         NoticeEffect::NewGeneration => {

@@ -37,7 +37,8 @@ impl DeadAddresses {
 /// What decides who is notified about some tokens.
 pub(super) struct Audience {
     pub dead: DeadAddresses,
-    lost: HashSet<TokenId>,
+    /// The owners who have lost access.
+    lost: HashMap<TokenId, Vec<Address>>,
     admins: AccountAdmins,
     silent_sources: HashSet<String>,
 }
@@ -48,10 +49,9 @@ impl Audience {
         tokens: &[Token],
         now: DateTime<Utc>,
     ) -> Result<Self, store::Error> {
-        let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
         Ok(Self {
             dead: DeadAddresses::load(tx, now).await?,
-            lost: tx.find_lost_access(&ids).await?,
+            lost: tx.load_lost_owners(tokens).await?,
             admins: tx.load_account_admins(tokens).await?,
             silent_sources: tx.list_silent_sources(now).await?,
         })
@@ -62,12 +62,26 @@ impl Audience {
         self.silent_sources.contains(&token.source)
     }
 
+    /// Why no owner of the token gets a mail; `None` if one does.
+    pub fn why_not_owners(&self, token: &Token) -> Option<String> {
+        let lost = self.lost.get(&token.id).map_or(&[][..], Vec::as_slice);
+        let why = |owner: &Address| {
+            if lost.contains(owner) {
+                return Some(format!("{} lost access", owner.readable()));
+            }
+            let reply = self.dead.0.get(owner.key())?;
+            Some(format!("mail to {} is refused ({reply})", owner.readable()))
+        };
+        let reasons: Option<Vec<_>> = token.owners().map(why).collect();
+        Some(reasons?.join(", "))
+    }
+
     pub fn recipients(&self, policy: &Policy, token: &Token) -> Vec<Recipient> {
         if self.is_silent(token) {
             return Vec::new();
         }
-        let is_lost = self.lost.contains(&token.id);
-        policy.recipients(token, &self.admins, is_lost, &|address| {
+        let lost = self.lost.get(&token.id).map_or(&[][..], Vec::as_slice);
+        policy.recipients(token, &self.admins, lost, &|address| {
             self.dead.contains(address)
         })
     }
@@ -114,7 +128,7 @@ impl Alert<'_> {
     }
 }
 
-/// Plans notices about a token that outlives its issuer's access, to all recipients but the issuer.
+/// Plans notices about a token that outlives its owners' access, to all recipients but the owners.
 pub(super) async fn plan_loss_notices(
     tx: &mut Tx,
     policy: &Policy,
@@ -124,7 +138,8 @@ pub(super) async fn plan_loss_notices(
     report: &mut Report,
 ) -> Result<(), Error> {
     let admins = tx.load_account_admins(std::slice::from_ref(token)).await?;
-    let recipients = policy.recipients(token, &admins, true, &|address| dead.contains(address));
+    let owners: Vec<_> = token.owners().cloned().collect();
+    let recipients = policy.recipients(token, &admins, &owners, &|address| dead.contains(address));
     let notices: Vec<NewNotice> = recipients
         .iter()
         .map(|recipient| NewNotice::for_token(token, occurrence, recipient, now))
@@ -260,7 +275,11 @@ impl Undeliverable {
         let (address, reason) = match &token.issuer {
             Some(issuer) => (
                 issuer.clone(),
-                "the issuer lost access and there is no administrator to notify",
+                if token.co_owners.is_empty() {
+                    "the issuer lost access and there is no administrator to notify"
+                } else {
+                    "all owners lost access and there is no administrator to notify"
+                },
             ),
             None => (
                 placeholder_address(),

@@ -360,11 +360,7 @@ impl<'a> Respond<'a> {
         let ends_at = countdown.map_or(now, |countdown| {
             response.revoke_at(countdown, warned_at, now)
         });
-        let lost = match &token.issuer {
-            Some(issuer) => tx.find_lost_identities(issuer.key()).await?,
-            None => Vec::new(),
-        };
-        let losses = self.load_losses(&mut tx, &lost, now).await?;
+        let (losses, statements) = self.load_losses(&mut tx, &token, now).await?;
         let source = tx.find_source(&token.source).await?;
         let subject = audit_subject(&token.source, &token.external_id);
         let facts = RevocationFacts {
@@ -376,6 +372,7 @@ impl<'a> Respond<'a> {
             revoke_at: row.revoke_at.unwrap_or(ends_at).max(ends_at),
             is_warned: warned_at.is_some(),
             is_source_failing: source.is_some_and(|source| source.sync_state.failures > 0),
+            has_unreadable_owners: token.has_unreadable_owners(),
             losses,
             retry_at: trail.retry_at(&token.source, &subject, now),
         };
@@ -386,46 +383,51 @@ impl<'a> Respond<'a> {
             Decision::Revoke if is_full => Decision::Wait(Wait::Limit(limit)),
             decision => decision,
         };
-        let reported = lost.iter().find(|row| {
-            let mut losses = facts.losses.iter();
-            losses.any(|loss| loss.directory == row.directory)
-        });
         Ok(Some(RevocationPreview {
-            evidence: reported.map(|row| format_evidence(row, now)),
+            evidence: (!statements.is_empty()).then(|| format_evidence(&statements, now)),
             token,
             decision,
         }))
     }
 
-    /// The losses that configured directories report for a person, with the doubts about them.
+    /// The losses that configured directories report for the owners of a token, with the doubts about them, and a
+    /// statement about each owner. Nothing if they do not report it for every owner.
     async fn load_losses(
         &self,
         tx: &mut Tx,
-        lost: &[IdentityRow],
+        token: &Token,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Loss>, Error> {
+    ) -> Result<(Vec<Loss>, Vec<IdentityRow>), Error> {
         let rows = tx.list_directories().await?;
         let fresh = fresh_directories(self.directories, &rows, now);
-        let mut losses = Vec::new();
-        for row in lost {
-            let name = &row.directory;
-            let mut directories = self.directories.iter();
-            if !directories.any(|watched| watched.terms.name == *name) {
-                continue;
-            }
-            let doubt = match rows.iter().find(|directory| directory.name == *name) {
+        let doubt = |row: &IdentityRow| {
+            let mut rows = rows.iter();
+            match rows.find(|directory| directory.name == row.directory) {
                 Some(directory) if directory.held.is_some() => Some(Doubt::Held),
                 Some(directory) if directory.sync_state.failures > 0 => Some(Doubt::Failing),
-                _ if !fresh.contains(name) => Some(Doubt::Stale),
+                _ if !fresh.contains(&row.directory) => Some(Doubt::Stale),
                 _ => row.identity.candidate.map(|_| Doubt::Unconfirmed),
+            }
+        };
+        let is_configured = |row: &IdentityRow| {
+            let mut directories = self.directories.iter();
+            directories.any(|watched| watched.terms.name == row.directory)
+        };
+        let (mut losses, mut statements) = (Vec::new(), Vec::new());
+        for owner in token.owners() {
+            let mut lost = tx.find_lost_identities(owner.key()).await?;
+            lost.retain(is_configured);
+            let Some(first) = lost.first() else {
+                return Ok((Vec::new(), Vec::new()));
             };
-            losses.push(Loss {
-                directory: name.clone(),
+            statements.push(first.clone());
+            losses.extend(lost.iter().map(|row| Loss {
+                directory: row.directory.clone(),
                 status: row.identity.status,
-                doubt,
-            });
+                doubt: doubt(row),
+            }));
         }
-        Ok(losses)
+        Ok((losses, statements))
     }
 
     /// The revocations that are due, and those that are not allowed. Writes nothing.

@@ -132,6 +132,7 @@ fn expired() -> Letter {
     let mut token = token("ci-deploy");
     token.expiry = Expiry::At(now() - TimeDelta::minutes(3));
     token.last_used_at = None;
+    token.co_owners = vec![address("bob@example.org"), address("grace@example.org")];
     letter("04", vec![Entry::Expiry(entry(token, 0))])
 }
 

@@ -132,12 +132,13 @@ fn reason_for_recipient(letter: &Letter) -> String {
     if let [Entry::Test] = letter.entries.as_slice() {
         return "an operator sent a test to your address".to_owned();
     }
-    let mut is_issuer = false;
+    let (mut is_issuer, mut is_owner) = (false, false);
     let mut is_admin = false;
     let mut accounts = BTreeSet::new();
     for entry in &letter.entries {
         match entry.basis() {
-            Basis::Issuer => is_issuer = true,
+            Basis::Issuer if is_issuer_of(entry, letter) => is_issuer = true,
+            Basis::Issuer => is_owner = true,
             Basis::Admin => is_admin = true,
             Basis::AccountAdmin => {
                 let account = entry.token().and_then(|token| token.account.as_deref());
@@ -146,16 +147,17 @@ fn reason_for_recipient(letter: &Letter) -> String {
         }
     }
     let mut reasons = Vec::new();
-    if is_issuer {
+    if is_issuer || is_owner {
         let tokens = letter.entries.iter().filter_map(Entry::token).count();
-        let reason = if tokens == 1 {
-            "you issued this token"
+        let what = if tokens == 1 {
+            "this token"
         } else if is_admin || !accounts.is_empty() {
-            "you issued some of these tokens"
+            "some of these tokens"
         } else {
-            "you issued these tokens"
+            "these tokens"
         };
-        reasons.push(reason.to_owned());
+        let verb = if is_owner { "own" } else { "issued" };
+        reasons.push(format!("you {verb} {what}"));
     }
     if !accounts.is_empty() {
         reasons.push(format!("you are an admin of {}", account_list(&accounts)));
@@ -164,6 +166,11 @@ fn reason_for_recipient(letter: &Letter) -> String {
         reasons.push("you are an administrator of lapsed".to_owned());
     }
     reasons.join(", and ")
+}
+
+fn is_issuer_of(entry: &Entry, letter: &Letter) -> bool {
+    let issuer = entry.token().and_then(|token| token.issuer.as_ref());
+    issuer == Some(&letter.to)
 }
 
 fn account_list(accounts: &BTreeSet<&str>) -> String {
@@ -191,7 +198,7 @@ fn account_list(accounts: &BTreeSet<&str>) -> String {
 #[derive(Serialize)]
 struct Expiry {
     token: TokenFacts,
-    /// Whether the recipient issued it.
+    /// Whether the recipient owns it.
     yours: bool,
     /// `Sat 28 Nov 2026`, in the recipient's zone; a plain date as the source wrote it.
     expires_on: String,
@@ -246,7 +253,7 @@ impl Expiry {
 #[derive(Serialize)]
 struct Ended {
     token: TokenFacts,
-    /// Whether the recipient issued it.
+    /// Whether the recipient owns it.
     yours: bool,
     by: String,
     /// `Sat 28 Nov 2026`, in the recipient's zone.

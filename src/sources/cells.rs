@@ -27,7 +27,7 @@ pub(crate) enum Value {
     Absent,
     /// The cell is empty, blank or null.
     Empty,
-    /// A text that is trimmed, not blank, and without control characters.
+    /// A text that is trimmed, not blank, and without control characters but line breaks.
     Text(String),
     List(Vec<String>),
     /// A JSON value of another type, as a text, and the name of the type.
@@ -43,6 +43,8 @@ impl Value {
         if text.len() > MAX_CELL_LENGTH {
             return Self::Unreadable("is longer than 64 KiB; cut it".to_owned());
         }
+        // They separate owners.
+        let is_control = |c| is_control(c) && !is_line_break(c);
         let text = if text.contains(is_control) {
             text.replace(is_control, " ").trim().to_owned()
         } else {
@@ -56,11 +58,25 @@ impl Value {
         }
     }
 
+    /// Adds the texts of another cell.
+    pub fn append(&mut self, more: Self) {
+        let texts = |value| match value {
+            Self::Text(text) | Self::Other(text, _) => vec![text],
+            Self::List(texts) => texts,
+            Self::Absent | Self::Empty | Self::Unreadable(_) => Vec::new(),
+        };
+        let mut all = texts(std::mem::replace(self, Self::Empty));
+        all.extend(texts(more));
+        if !all.is_empty() {
+            *self = Self::List(all);
+        }
+    }
+
     fn into_plain_text(self) -> Result<Cell<String>, String> {
         match self {
             Self::Absent => Ok(Cell::Absent),
             Self::Empty => Ok(Cell::Empty),
-            Self::Text(text) | Self::Other(text, _) => Ok(Cell::Value(text)),
+            Self::Text(text) | Self::Other(text, _) => Ok(Cell::Value(on_one_line(text))),
             Self::List(list) => Ok(Some(list.join(", ")).filter(|text| !text.is_empty()).into()),
             Self::Unreadable(why) => Err(why),
         }
@@ -174,10 +190,6 @@ impl CellReader<'_> {
         self.keep(column, value.into_plain_text())
     }
 
-    pub fn address(&mut self, column: &str, value: Value) -> Cell<Address> {
-        self.keep(column, without_placeholder(value).read(parse_address))
-    }
-
     pub fn status(&mut self, column: &str, value: Value) -> Cell<Status> {
         let (on, off) = self
             .rules
@@ -236,6 +248,14 @@ impl CellReader<'_> {
 
 /// An empty cell for what exports write in its place.
 fn without_placeholder(value: Value) -> Value {
+    match value {
+        Value::Text(text) if is_placeholder(&text) => Value::Empty,
+        value => value,
+    }
+}
+
+/// Whether exports write this in the place of an empty cell.
+pub(super) fn is_placeholder(text: &str) -> bool {
     const PLACEHOLDERS: [&str; 10] = [
         "-",
         "--",
@@ -248,11 +268,18 @@ fn without_placeholder(value: Value) -> Value {
         "no_information",
         "not_supported",
     ];
-    match value {
-        Value::Text(text) if PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str()) => {
-            Value::Empty
-        }
-        value => value,
+    PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+fn is_line_break(c: char) -> bool {
+    matches!(c, '\n' | '\r')
+}
+
+fn on_one_line(text: String) -> String {
+    if text.contains(is_line_break) {
+        text.replace(is_line_break, " ")
+    } else {
+        text
     }
 }
 
@@ -363,10 +390,8 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// A text without control characters, as in a file. Empty text is an empty cell.
 pub fn text(text: Option<&str>) -> Cell<String> {
-    match Value::text(text.unwrap_or_default()) {
-        Value::Text(text) => Cell::Value(text),
-        _ => Cell::Empty,
-    }
+    let cell = Value::text(text.unwrap_or_default()).into_plain_text();
+    cell.unwrap_or(Cell::Empty)
 }
 
 /// A mail address. Anything else, such as a login name, is an empty cell.

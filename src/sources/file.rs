@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use super::cells::{CellReader, CellRules, Value, flags_of};
+use super::owner_cell::set_owners;
 use super::rows::{self, Columns, Format, Row, Rows, Target};
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Source, hex,
@@ -55,6 +56,7 @@ pub(super) const COLUMNS: Columns<12> = Columns {
         ("name", Target::Column("name")),
         ("description", Target::Column("description")),
         ("issuer", Target::Column("issuer_email")),
+        ("owners", Target::OwnersOf("issuer_email")),
         ("account", Target::Column("account")),
         ("role", Target::Column("role")),
         ("scope", Target::Column("scope")),
@@ -413,7 +415,7 @@ pub(super) fn parse_token<const N: usize>(
             "external_id" => token.external_id = external_id(value)?,
             "name" if value == Value::Empty => token.name = Cell::Value(String::new()),
             "name" => token.name = cells.text(name, value),
-            column::ISSUER => token.issuer = cells.address(name, value),
+            column::ISSUER => set_owners(&mut token, value),
             column::EXPIRES_AT => (token.expiry, token.expiry_day) = cells.expiry(name, value),
             "description" => token.description = cells.text(name, value),
             "account" => token.account = cells.text(name, value),
@@ -427,7 +429,7 @@ pub(super) fn parse_token<const N: usize>(
             _ => return Err(format!("{name} is not a column of tokens")),
         }
     }
-    token.unreadable = cells.unreadable;
+    token.unreadable.append(&mut cells.unreadable);
     Ok(token)
 }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::domain::{Address, Cell, ListedToken};
+use crate::domain::{Address, Cell, ListedToken, column};
 
 use super::cells::Value;
 use super::file::FileStamp;
+use super::owner_cell::OwnerCell;
 use super::rows::options::ReadOptions;
 use super::rows::{Columns, Input, Row, Rows};
 use super::{Error, RefusedRow};
@@ -19,9 +20,10 @@ const COLUMNS: Columns<3> = Columns {
 
 #[derive(Debug, Clone, Default)]
 pub struct OwnersFile {
-    exact: HashMap<String, Address>,
-    patterns: Vec<(String, Address)>,
-    issuers: HashMap<String, Address>,
+    exact: HashMap<String, Vec<Address>>,
+    patterns: Vec<(String, Vec<Address>)>,
+    issuers: HashMap<String, Vec<Address>>,
+    rows: usize,
     pub fingerprint: String,
 }
 
@@ -49,34 +51,51 @@ impl OwnersFile {
     }
 
     pub fn count_rows(&self) -> usize {
-        self.exact.len() + self.patterns.len() + self.issuers.len()
+        self.rows
     }
 
     fn add(&mut self, [token, issuer, email]: [Value; 3]) -> Result<(), String> {
         let token = token.into_text("token")?.into_option();
         let issuer = issuer.into_text("issuer")?.into_option();
-        let email = email
-            .into_address("email")?
-            .into_option()
-            .ok_or("email is missing; write the owner's address")?;
-        match (token, issuer) {
-            (Some(token), None) if token.contains('*') => self.patterns.push((token, email)),
-            (Some(token), None) => {
-                self.exact.insert(token, email);
-            }
-            (None, Some(issuer)) => {
-                self.issuers.insert(issuer, email);
-            }
+        let owners = OwnerCell::parse(email);
+        if let Some(reason) = owners.unreadable {
+            return Err(format!("email {reason}"));
+        }
+        if owners.addresses.is_empty() {
+            return Err("email is missing; write the owner's address".to_owned());
+        }
+        let known = match (token, issuer) {
+            (Some(token), None) if token.contains('*') => self.owners_by_pattern(token),
+            (Some(token), None) => self.exact.entry(token).or_default(),
+            (None, Some(issuer)) => self.issuers.entry(issuer).or_default(),
             (None, None) => return Err("names neither a token nor an issuer; write one".to_owned()),
             (Some(_), Some(_)) => {
                 return Err("names a token and an issuer; write a row for each".to_owned());
             }
+        };
+        for owner in owners.addresses {
+            if !known.contains(&owner) {
+                known.push(owner);
+            }
         }
+        self.rows += 1;
         Ok(())
     }
 
-    /// Sets the issuer of a token for which the source reports none. The row of the token itself comes first,
-    /// then the first pattern that matches, then the row of its issuer.
+    fn owners_by_pattern(&mut self, pattern: String) -> &mut Vec<Address> {
+        let known = self
+            .patterns
+            .iter()
+            .position(|(known, _)| *known == pattern);
+        let index = known.unwrap_or_else(|| {
+            self.patterns.push((pattern, Vec::new()));
+            self.patterns.len() - 1
+        });
+        &mut self.patterns[index].1
+    }
+
+    /// Sets the owners of a token for which the source reports none. The rows of the token itself come first,
+    /// then those of the first pattern that matches, then those of its issuer.
     pub fn assign_owner(&self, token: &mut ListedToken) {
         if matches!(token.issuer, Cell::Value(_)) {
             return;
@@ -88,13 +107,15 @@ impl OwnersFile {
         let mut issuers = issuers.chain(&token.issuer_names);
         let matches = |pattern: &str| names.iter().any(|name| matches_pattern(pattern, name));
         let mut patterns = self.patterns.iter();
-        let owner = names
+        let owners = names
             .iter()
             .find_map(|name| self.exact.get(*name))
-            .or_else(|| patterns.find_map(|(pattern, owner)| matches(pattern).then_some(owner)))
+            .or_else(|| patterns.find_map(|(pattern, owners)| matches(pattern).then_some(owners)))
             .or_else(|| issuers.find_map(|issuer| self.issuers.get(issuer)));
-        if let Some(owner) = owner {
-            token.issuer = Cell::Value(owner.clone());
+        if let Some((issuer, others)) = owners.and_then(|owners| owners.split_first()) {
+            token.issuer = Cell::Value(issuer.clone());
+            token.co_owners = others.to_vec();
+            token.unreadable.remove(column::ISSUER);
         }
     }
 }
@@ -165,6 +186,35 @@ mod tests {
         assert_eq!(owner("ci-8", "u-1").as_deref(), Some("ci@example.org"));
         assert_eq!(owner("web", "u-1").as_deref(), Some("ada@example.org"));
         assert_eq!(owner("web", "u-2"), None);
+    }
+
+    #[test]
+    fn several_rows_and_several_addresses_are_all_owners() {
+        let owners = load(
+            "token,issuer,email\nci-*,,ada@example.org; bob@example.org\n,u-1,eve@example.org\n\
+             ci-*,,grace@example.org\nci-7,,ada@example.org\nci-7,,ADA@example.org\n",
+        )
+        .unwrap();
+        let list = |id: &str| {
+            let mut token = ListedToken::with_id(id);
+            token
+                .unreadable
+                .insert(column::ISSUER.to_owned(), "x".to_owned());
+            owners.assign_owner(&mut token);
+            assert!(token.unreadable.is_empty());
+            let owners = token
+                .issuer
+                .into_option()
+                .into_iter()
+                .chain(token.co_owners);
+            owners.map(|owner| owner.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            list("ci-8"),
+            ["ada@example.org", "bob@example.org", "grace@example.org"]
+        );
+        assert_eq!(list("ci-7"), ["ada@example.org"]);
+        assert_eq!(owners.count_rows(), 5);
     }
 
     #[test]

@@ -460,9 +460,8 @@ fn csv_values<const N: usize>(
         }
         Order::Export => {
             for (cell, (_, target)) in cells.into_iter().zip(columns.export) {
-                if let Some(column) = columns.export_column(*target, cell) {
-                    values[column] = to_value(cell.strip_prefix(b"'").unwrap_or(cell));
-                }
+                let value = to_value(cell.strip_prefix(b"'").unwrap_or(cell));
+                columns.set_exported(&mut values, *target, cell, value);
             }
         }
     }

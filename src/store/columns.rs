@@ -118,6 +118,7 @@ impl_from_row!(Token, row => {
     let expiry_day = expiry_day.map(str::parse).transpose().map_err(|_| invalid("an invalid expiry day"))?;
     let secret_version: i64 = row.try_get("secret_version")?;
     let planned_step: Option<i64> = row.try_get("planned_step")?;
+    let co_owners: Option<String> = row.try_get("co_owners")?;
     Ok(Self {
         id,
         source: row.try_get("source")?,
@@ -125,6 +126,8 @@ impl_from_row!(Token, row => {
         name: row.try_get("name")?,
         description: row.try_get("description")?,
         issuer: row.try_get("issuer").map_err(|_| invalid("an invalid issuer"))?,
+        co_owners: co_owners.unwrap_or_default().lines().map(Address::parse_stored).collect::<Result<_, _>>()
+            .map_err(|_| invalid("an invalid owner"))?,
         issuer_name: row.try_get("issuer_name")?,
         issuer_gone: row.try_get("issuer_gone")?,
         account: row.try_get("account")?,

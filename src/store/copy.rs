@@ -12,11 +12,12 @@ use super::schema::SCHEMA_MIN;
 use super::{Access, Error, Result, Store, Tx, guarded, on};
 
 /// Every table of the schema.
-pub const TABLES: [&str; 15] = [
+pub const TABLES: [&str; 16] = [
     "meta",
     "source",
     "source_admin",
     "token",
+    "token_owner",
     "plan",
     "mail",
     "notice",

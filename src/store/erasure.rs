@@ -6,8 +6,9 @@ use sqlx::QueryBuilder;
 
 use super::notices::unsent;
 use super::open::LOCK_TIMEOUT;
+use super::people::push_owned_by;
 use super::{CHUNK_ROWS, Pools, Result, Store, Tx, on};
-use crate::domain::{Address, IdentityStatus, Status};
+use crate::domain::{Address, IdentityStatus, Status, Token};
 
 /// How many rows changed, and how many unsent notices to the person were cancelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
             "description",
             "issuer",
             "issuer_key",
+            "co_owners",
             "issuer_name",
             "issuer_gone",
             "account",
@@ -45,6 +47,7 @@ pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
             "unreadable",
         ],
     ),
+    ("token_owner", &["owner_key"]),
     ("mail", &["recipient", "recipient_key", "reason"]),
     (
         "notice",
@@ -136,6 +139,7 @@ impl Tx {
         ] {
             rows += on!(self, c: Db => sqlx::query(sql).bind(key).execute(c).await.map(|done| done.rows_affected()))?;
         }
+        rows += self.remove_owner(person).await?;
         // Without an address no one is mailed, and no directory is asked.
         rows += on!(self, c: Db => sqlx::query(
             "UPDATE token SET issuer = NULL, issuer_key = NULL, issuer_name = $2 WHERE issuer_key = $1")
@@ -148,6 +152,30 @@ impl Tx {
             }
         }
         Ok(Erased { rows, cancelled })
+    }
+
+    /// Leaves tokens to their other owners; returns how many.
+    async fn remove_owner(&mut self, person: &Address) -> Result<u64> {
+        let tokens: Vec<Token> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT * FROM token t WHERE t.co_owners IS NOT NULL AND ");
+            push_owned_by(&mut query, person.key());
+            query.build_query_as().fetch_all(c).await
+        })?;
+        for token in &tokens {
+            let mut owners = token.owners().filter(|owner| *owner != person).cloned();
+            let token = Token {
+                issuer: owners.next(),
+                co_owners: owners.collect(),
+                ..token.clone()
+            };
+            on!(self, c: Db => sqlx::query(
+                "UPDATE token SET issuer = $2, issuer_key = $3, issuer_name = CASE WHEN issuer_key = $3 THEN issuer_name END
+                 WHERE id = $1")
+                .bind(token.id).bind(token.issuer.as_ref().map(Address::as_str))
+                .bind(token.issuer.as_ref().map(Address::key)).execute(c).await.map(drop))?;
+            self.replace_co_owners(&token).await?;
+        }
+        Ok(tokens.len() as u64)
     }
 
     async fn replace_in_column(

@@ -1,6 +1,6 @@
 //! Findings: what is or was wrong with tokens and sources, and the tokens that must be judged again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Sqlite, Type};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::{Address, FindingKind, FindingState, Severity, Token, TokenId, silent_since};
 
 use super::columns::{expiry_counts, push_list};
-use super::people::{lost_statuses, push_works};
+use super::people::{lost_before, lost_statuses, push_owned_by, push_works};
 use super::tokens::id_range;
 use super::{CHUNK_ROWS, IdentityRow, Result, Tx, guarded, locking, on};
 
@@ -76,20 +76,19 @@ pub struct OpenFinding {
     pub evidence: String,
 }
 
-/// A working token whose issuer has lost access.
+/// A working token whose owners have all lost access.
 #[derive(Debug)]
 pub struct OutlivedToken {
     pub token: Token,
-    /// The status that shows the loss.
-    pub identity: IdentityRow,
+    /// For each owner, the status that shows the loss.
+    pub losses: Vec<IdentityRow>,
 }
 
-/// An issuer who has lost access, and one of their working tokens.
-#[derive(FromRow)]
-struct LostIssuer {
-    id: TokenId,
-    directory: String,
-    email_key: String,
+/// The source lists the owners of the token `t` in a way that can be read.
+macro_rules! has_readable_owners {
+    () => {
+        "(t.unreadable IS NULL OR t.unreadable NOT LIKE '%\"issuer_email\":%')"
+    };
 }
 
 /// Starts a query of findings `f` with their state at `now` and the name of the token or source.
@@ -209,7 +208,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Working tokens whose issuer has lost access at one of these directories and that have no finding yet;
+    /// Working tokens whose owners have all lost access at these directories and that have no finding yet;
     /// in order of token id, after `after`. Tokens of silent sources are left out.
     pub async fn find_outlived_tokens(
         &mut self,
@@ -218,39 +217,55 @@ impl Tx {
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<OutlivedToken>> {
-        let rows: Vec<LostIssuer> = on!(self, c: Db => {
+        let ids: Vec<TokenId> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(concat!(
-                "SELECT t.id, MIN(i.directory) AS directory, i.email_key
-                 FROM identity i JOIN token t ON t.issuer_key = i.email_key
-                 WHERE i.status IN ", lost_statuses!(), " AND i.directory IN ("));
+                "SELECT DISTINCT t.id FROM identity i JOIN token t ON t.issuer_key = i.email_key
+                 WHERE i.status IN ", lost_statuses!(), " AND ", has_readable_owners!(), " AND i.directory IN ("));
             push_list(&mut query, fresh_directories);
-            query.push(") AND ");
+            query.push(concat!(
+                ") AND NOT EXISTS (SELECT 1 FROM token_owner o WHERE o.token_id = t.id AND NOT EXISTS (
+                     SELECT 1 FROM identity j WHERE j.email_key = o.owner_key AND j.status IN ", lost_statuses!(),
+                 " AND j.directory IN ("));
+            push_list(&mut query, fresh_directories);
+            query.push("))) AND ");
             push_works(&mut query, now);
             query.push(" AND t.id > ").push_bind(after)
                 .push(" AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
                                         AND f.state <> 'resolved')
                         AND NOT EXISTS (SELECT 1 FROM finding g WHERE g.token_id IS NULL AND g.source = t.source
                                         AND g.kind = 'unconfigured' AND g.state <> 'resolved' AND g.since <= ")
-                .push_bind(silent_since(now)).push(") GROUP BY t.id, i.email_key ORDER BY t.id LIMIT ").push_bind(limit);
-            query.build_query_as().fetch_all(c).await
+                .push_bind(silent_since(now)).push(") ORDER BY t.id LIMIT ").push_bind(limit);
+            query.build_query_scalar().fetch_all(c).await
         })?;
-        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let tokens = self.load_tokens(&ids).await?.into_iter();
-        let mut by_id: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
-        let mut outlived = Vec::with_capacity(rows.len());
-        for row in rows {
-            let identity: IdentityRow = on!(self, c: Db => sqlx::query_as(
-                "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
-                .bind(&row.directory).bind(&row.email_key).fetch_one(c).await)?;
-            if let Some(token) = by_id.remove(&row.id) {
-                outlived.push(OutlivedToken { token, identity });
-            }
+        let mut tokens = self.load_tokens(&ids).await?;
+        tokens.sort_unstable_by_key(|token| token.id);
+        let mut outlived = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let losses = self.find_losses(&token, Some(fresh_directories)).await?;
+            outlived.push(OutlivedToken { token, losses });
         }
         Ok(outlived)
     }
 
-    /// Open findings of lost access that no longer hold, with their tokens: the person is back, or the token
-    /// no longer works or has another issuer.
+    /// For each owner of a token who has lost access, in order, the status that shows it: at one of these directories,
+    /// or at any.
+    pub async fn find_losses(
+        &mut self,
+        token: &Token,
+        directories: Option<&[String]>,
+    ) -> Result<Vec<IdentityRow>> {
+        let mut losses = Vec::new();
+        for owner in token.owners() {
+            let mut rows = self.find_lost_identities(owner.key()).await?.into_iter();
+            losses.extend(rows.find(|row| {
+                directories.is_none_or(|directories| directories.contains(&row.directory))
+            }));
+        }
+        Ok(losses)
+    }
+
+    /// Open findings of lost access that no longer hold, with their tokens: an owner is back, or the token
+    /// no longer works or has another owner. Where the owners cannot be read, it is not known who they are.
     pub async fn find_obsolete_findings(
         &mut self,
         now: DateTime<Utc>,
@@ -262,9 +277,10 @@ impl Tx {
                AND (t.status NOT IN ('active', 'expired')
                     OR t.expires_at <= $1 AND (t.expiry_origin IS NULL OR t.expiry_origin <> 'policy')
                        AND ", expiry_counts!("t."), "
-                    OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
-                                   AND (i.status IN ", lost_statuses!(), "
-                                        OR i.status = 'unknown' AND i.known_status IN ", lost_statuses!(), ")))
+                    OR ", has_readable_owners!(), "
+                       AND (NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key AND ", lost_before!(), ")
+                            OR EXISTS (SELECT 1 FROM token_owner o WHERE o.token_id = t.id AND NOT EXISTS (
+                                SELECT 1 FROM identity i WHERE i.email_key = o.owner_key AND ", lost_before!(), "))))
              LIMIT $2"))
             .bind(now).bind(limit).fetch_all(c).await)
     }
@@ -288,16 +304,20 @@ impl Tx {
         Ok(())
     }
 
-    /// Open findings of lost access about this issuer's tokens that this directory reports, with the tokens' roles.
+    /// Open findings of lost access about this owner's tokens, with the tokens: those that this directory reports, and
+    /// those about several owners.
     pub async fn find_open_losses(
         &mut self,
-        issuer_key: &str,
+        owner_key: &str,
         directory: &str,
-    ) -> Result<Vec<(Uuid, Option<String>)>> {
-        on!(self, c: Db => sqlx::query_as(
-            "SELECT f.id, t.role FROM token t JOIN finding f ON f.token_id = t.id
-             WHERE t.issuer_key = $1 AND f.directory = $2 AND f.kind = 'sso_revoked' AND f.state <> 'resolved'")
-            .bind(issuer_key).bind(directory).fetch_all(c).await)
+    ) -> Result<Vec<(Uuid, TokenId)>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT f.id, t.id FROM token t JOIN finding f ON f.token_id = t.id WHERE ");
+            push_owned_by(&mut query, owner_key);
+            query.push(" AND (t.co_owners IS NOT NULL OR f.directory = ").push_bind(directory)
+                .push(") AND f.kind = 'sso_revoked' AND f.state <> 'resolved'");
+            query.build_query_as().fetch_all(c).await
+        })
     }
 
     /// Which of these tokens have an open finding of lost access.

@@ -1,9 +1,11 @@
 //! Identities: what directories report about people, and which issuers they cover.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
 
-use crate::domain::{Identity, IdentityStatus, Reason};
+use crate::domain::{Address, Identity, IdentityStatus, Reason, Token, TokenId};
 
 use super::columns::{expiry_counts, push_list};
 use super::{CHUNK_ROWS, Result, Tx, on};
@@ -31,7 +33,7 @@ struct IdentityTokens {
     tokens: i64,
 }
 
-/// What one directory reports about an issuer of working tokens; only the address if no directory knows them.
+/// What one directory reports about an owner of working tokens; only the address if no directory knows them.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct IssuerIdentity {
     pub email_key: String,
@@ -56,6 +58,52 @@ macro_rules! lost_statuses {
     };
 }
 pub(super) use lost_statuses;
+
+/// The identity `i` has lost access, or its status is unknown now and had lost access before.
+macro_rules! lost_before {
+    () => {
+        concat!(
+            "(i.status IN ",
+            lost_statuses!(),
+            " OR i.status = 'unknown' AND i.known_status IN ",
+            lost_statuses!(),
+            ")"
+        )
+    };
+}
+pub(super) use lost_before;
+
+/// The keys of all owners of tokens, as `owner`. Each step looks up the next key in an index.
+macro_rules! with_owners {
+    () => {
+        "WITH RECURSIVE issuer (key) AS (
+             SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
+             UNION ALL
+             SELECT (SELECT MIN(t.issuer_key) FROM token t WHERE t.issuer_key > issuer.key)
+             FROM issuer WHERE issuer.key IS NOT NULL),
+         other (key) AS (
+             SELECT MIN(owner_key) FROM token_owner
+             UNION ALL
+             SELECT (SELECT MIN(o.owner_key) FROM token_owner o WHERE o.owner_key > other.key)
+             FROM other WHERE other.key IS NOT NULL),
+         owner (key) AS (
+             SELECT key FROM issuer WHERE key IS NOT NULL UNION SELECT key FROM other WHERE key IS NOT NULL)"
+    };
+}
+
+/// Only if the token `t` has this owner.
+pub(super) fn push_owned_by<'a, DB, T>(query: &mut QueryBuilder<DB>, key: T)
+where
+    DB: Database,
+    T: Copy + Encode<'a, DB> + Type<DB>,
+{
+    query
+        .push("(t.issuer_key = ")
+        .push_bind(key)
+        .push(" OR t.id IN (SELECT o.token_id FROM token_owner o WHERE o.owner_key = ")
+        .push_bind(key)
+        .push("))");
+}
 
 /// The token `t` works at its source, where an expiry by our own policy has no effect.
 pub(super) fn push_works<DB: Database>(query: &mut QueryBuilder<DB>, now: DateTime<Utc>)
@@ -106,7 +154,7 @@ impl Tx {
         Ok(first.is_some())
     }
 
-    /// A page of identities with the number of working tokens each person has issued; in order of
+    /// A page of identities with the number of working tokens each person owns; in order of
     /// (directory, address), after `after`.
     pub async fn list_identities(
         &mut self,
@@ -129,6 +177,9 @@ impl Tx {
             push_list(&mut query, &filter.stale);
             query.push(") THEN 'stale' ELSE i.reason END AS reason,
                         (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key AND ");
+            push_works(&mut query, now);
+            query.push(") + (SELECT COUNT(*) FROM token_owner o JOIN token t ON t.id = o.token_id
+                             WHERE o.owner_key = i.email_key AND ");
             push_works(&mut query, now);
             query.push(") AS tokens
                  FROM identity i LEFT JOIN directory d ON d.name = i.directory WHERE ");
@@ -157,16 +208,61 @@ impl Tx {
             .collect())
     }
 
-    /// The addresses of all issuers in order. The cost grows with the issuers, not the tokens: each step
-    /// looks up the next one in the index.
-    pub async fn list_issuer_keys(&mut self) -> Result<Vec<String>> {
-        on!(self, c: Db => sqlx::query_scalar(
-            "WITH RECURSIVE issuer (key) AS (
-                 SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
-                 UNION ALL
-                 SELECT (SELECT MIN(t.issuer_key) FROM token t WHERE t.issuer_key > issuer.key)
-                 FROM issuer WHERE issuer.key IS NOT NULL)
-             SELECT key FROM issuer WHERE key IS NOT NULL")
+    /// The addresses of all owners of tokens in order. The cost grows with the owners, not the tokens.
+    pub async fn list_owner_keys(&mut self) -> Result<Vec<String>> {
+        on!(self, c: Db => sqlx::query_scalar(concat!(with_owners!(), " SELECT key FROM owner ORDER BY key"))
+            .fetch_all(c).await)
+    }
+
+    /// The owners of these tokens who have lost access: all where that is an open finding, and each by themselves where
+    /// a token has several or they cannot all be read.
+    pub async fn load_lost_owners(
+        &mut self,
+        tokens: &[Token],
+    ) -> Result<HashMap<TokenId, Vec<Address>>> {
+        let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+        let outlived = self.find_lost_access(&ids).await?;
+        let may_be_lost =
+            |token: &Token| !token.co_owners.is_empty() || token.has_unreadable_owners();
+        let uncertain = tokens.iter().filter(|token| may_be_lost(token));
+        let owners = uncertain.flat_map(Token::owners);
+        let keys: BTreeSet<_> = owners.map(Address::key).collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        let mut lost = HashSet::new();
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            lost.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(concat!(
+                    "SELECT DISTINCT i.email_key FROM identity i WHERE ", lost_before!(), " AND i.email_key IN ("));
+                push_list(&mut query, chunk.iter().copied());
+                query.push(")");
+                query.build_query_scalar::<String>().fetch_all(c).await
+            })?);
+        }
+        let of_token = |token: &Token| {
+            let is_outlived = outlived.contains(&token.id);
+            let may_be_lost = may_be_lost(token);
+            let owners = token
+                .owners()
+                .filter(|owner| is_outlived || may_be_lost && lost.contains(owner.key()));
+            (token.id, owners.cloned().collect())
+        };
+        let mut owners: HashMap<_, Vec<_>> = tokens.iter().map(of_token).collect();
+        owners.retain(|_, owners| !owners.is_empty());
+        Ok(owners)
+    }
+
+    /// Unsent warnings to owners who have lost access, about tokens that have other owners.
+    pub async fn find_warnings_to_lost_owners(&mut self) -> Result<Vec<(TokenId, Address)>> {
+        on!(self, c: Db => sqlx::query_as(concat!(
+            "SELECT DISTINCT n.token_id, n.recipient
+             FROM (SELECT t.id AS token_id, i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
+                   WHERE t.co_owners IS NOT NULL AND i.status IN ", lost_statuses!(), "
+                   UNION
+                   SELECT o.token_id, i.email_key FROM identity i JOIN token_owner o ON o.owner_key = i.email_key
+                   WHERE i.status IN ", lost_statuses!(), ") AS lost
+             JOIN notice n ON n.token_id = lost.token_id AND n.recipient_key = lost.email_key
+             LEFT JOIN mail m ON m.id = n.mail_id
+             WHERE n.topic = 'expiry' AND n.state = 'planned' AND (m.id IS NULL OR m.state IN ('open', 'waiting', 'claimed'))"))
             .fetch_all(c).await)
     }
 
@@ -211,26 +307,24 @@ impl Tx {
         Ok(())
     }
 
-    /// What these directories know about each issuer of working tokens, in order of address. The cost grows
-    /// with the issuers, not the tokens: each step looks up the next issuer, then one working token.
+    /// What these directories know about each owner of working tokens, in order of address. The cost grows
+    /// with the owners, not the tokens: for each owner, one working token is looked up.
     pub async fn list_issuer_identities(
         &mut self,
         directories: &[String],
         now: DateTime<Utc>,
     ) -> Result<Vec<IssuerIdentity>> {
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(
-                "WITH RECURSIVE issuer (key) AS (
-                     SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
-                     UNION ALL
-                     SELECT (SELECT MIN(t.issuer_key) FROM token t WHERE t.issuer_key > issuer.key)
-                     FROM issuer WHERE issuer.key IS NOT NULL)
-                 SELECT issuer.key AS email_key, i.directory, i.status, i.reason
-                 FROM issuer LEFT JOIN identity i ON i.email_key = issuer.key AND i.directory IN (");
+            let mut query = QueryBuilder::<Db>::new(concat!(
+                with_owners!(), " SELECT owner.key AS email_key, i.directory, i.status, i.reason
+                 FROM owner LEFT JOIN identity i ON i.email_key = owner.key AND i.directory IN ("));
             push_list(&mut query, directories);
-            query.push(") WHERE EXISTS (SELECT 1 FROM token t WHERE t.issuer_key = issuer.key AND ");
+            query.push(") WHERE (EXISTS (SELECT 1 FROM token t WHERE t.issuer_key = owner.key AND ");
             push_works(&mut query, now);
-            query.push(") ORDER BY issuer.key, i.directory");
+            query.push(") OR EXISTS (SELECT 1 FROM token_owner o JOIN token t ON t.id = o.token_id
+                                     WHERE o.owner_key = owner.key AND ");
+            push_works(&mut query, now);
+            query.push(")) ORDER BY owner.key, i.directory");
             query.build_query_as().fetch_all(c).await
         })
     }

@@ -113,6 +113,7 @@ impl Tx {
                 "UPDATE notice SET subject = (SELECT t.source || '/' || t.external_id FROM token t WHERE t.id = notice.token_id)
                  WHERE token_id IN (",
                 "DELETE FROM finding WHERE token_id IN (",
+                "DELETE FROM token_owner WHERE token_id IN (",
                 "DELETE FROM token WHERE id IN (",
             ] {
                 self.change_rows_of(chunk, sql).await?;

@@ -15,7 +15,7 @@ use super::{CHUNK_ROWS, Result, Tx, guarded, locking, on};
 /// The columns of a token in insertion order.
 macro_rules! token_columns {
     () => {
-        "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
+        "id, source, external_id, name, description, issuer, issuer_key, co_owners, issuer_name, issuer_gone, account, \
          role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, \
          reports_use, first_seen_at, life_from, planned_step, due_at, unlisted_since, judge_at, revoked_at, \
          expiry_unreported, unreadable, expiry_day"
@@ -126,6 +126,7 @@ impl Tx {
                         .push_bind(&token.name).push_bind(&token.description)
                         .push_bind(token.issuer.as_ref().map(Address::as_str))
                         .push_bind(token.issuer.as_ref().map(Address::key))
+                        .push_bind(co_owner_lines(token))
                         .push_bind(&token.issuer_name).push_bind(&token.issuer_gone)
                         .push_bind(&token.account).push_bind(&token.role).push_bind(&token.scope)
                         .push_bind(token.created_at).push_bind(token.expiry.kind())
@@ -143,9 +144,37 @@ impl Tx {
                 query.build().execute(c).await.map(drop)
             })?;
         }
+        self.insert_co_owners(tokens).await
+    }
+
+    /// Makes tokens be found by their other owners.
+    async fn insert_co_owners(&mut self, tokens: &[Token]) -> Result<()> {
+        let pairs = tokens
+            .iter()
+            .flat_map(|token| token.co_owners.iter().map(|owner| (token.id, owner.key())));
+        let pairs: Vec<_> = pairs.collect();
+        for chunk in pairs.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("INSERT INTO token_owner (token_id, owner_key) ");
+                query.push_values(chunk, |mut row, (token, owner)| {
+                    row.push_bind(*token).push_bind(*owner);
+                });
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
         Ok(())
     }
 
+    /// Writes the other owners of a token.
+    pub async fn replace_co_owners(&mut self, token: &Token) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE token SET co_owners = $2 WHERE id = $1")
+            .bind(token.id).bind(co_owner_lines(token)).execute(c).await.map(drop))?;
+        on!(self, c: Db => sqlx::query("DELETE FROM token_owner WHERE token_id = $1")
+            .bind(token.id).execute(c).await.map(drop))?;
+        self.insert_co_owners(std::slice::from_ref(token)).await
+    }
+
+    /// Writes everything but [the other owners](Self::replace_co_owners).
     pub async fn update_token(&mut self, token: &Token) -> Result<()> {
         self.update_token_as_of(MAX_INSTANT, token).await.map(drop)
     }
@@ -360,6 +389,7 @@ impl Tx {
             for sql in [
                 "DELETE FROM notice WHERE token_id IN (",
                 "DELETE FROM finding WHERE token_id IN (",
+                "DELETE FROM token_owner WHERE token_id IN (",
                 "DELETE FROM token WHERE id IN (",
             ] {
                 on!(self, c: Db => {
@@ -372,6 +402,12 @@ impl Tx {
         }
         Ok(ids.len() as u64)
     }
+}
+
+/// The other owners of a token, one a line.
+fn co_owner_lines(token: &Token) -> Option<String> {
+    let owners: Vec<_> = token.co_owners.iter().map(Address::as_str).collect();
+    (!owners.is_empty()).then(|| owners.join("\n"))
 }
 
 /// The range of ids that begin with these hexadecimal digits.

@@ -9,6 +9,7 @@ use crate::time::MAX_INSTANT;
 
 use super::columns::{expiry_counts, impl_from_row, push_list};
 use super::findings::push_open;
+use super::people::push_owned_by;
 use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
 /// A token with the kinds of its open findings.
@@ -32,7 +33,7 @@ impl_from_row!(TokenView, row => {
 pub struct TokenFilter {
     /// Compared with the status now.
     pub status: Option<Status>,
-    pub issuer_key: Option<String>,
+    pub owner_key: Option<String>,
     pub has_no_issuer: bool,
     pub role: Option<String>,
     pub source: Option<String>,
@@ -310,8 +311,9 @@ where
     DB: sqlx::Database,
     &'a String: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
 {
-    if let Some(issuer) = &filter.issuer_key {
-        query.push(" AND t.issuer_key = ").push_bind(issuer);
+    if let Some(owner) = &filter.owner_key {
+        query.push(" AND ");
+        push_owned_by(query, owner);
     }
     if filter.has_no_issuer {
         query.push(" AND t.issuer_key IS NULL");

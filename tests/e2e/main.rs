@@ -36,6 +36,7 @@ mod moving;
 mod nocodb;
 mod okta;
 mod operator;
+mod owners;
 mod ownership;
 mod people;
 mod postgres;

@@ -17,13 +17,13 @@ const PASSWORD: &str = "pa55word-of-the-reader";
 const SECRET: &str = "s3cret-of-a-token";
 
 /// An application that keeps tokens in a table.
-enum Portal {
+pub enum Portal {
     Sqlite(PathBuf),
     Postgres(Database),
 }
 
 impl Portal {
-    fn new(db: Db, world: &World) -> Self {
+    pub fn new(db: Db, world: &World) -> Self {
         let portal = match db {
             Db::Sqlite => Self::Sqlite(world.path("portal.db")),
             Db::Postgres => Self::Postgres(Database::new()),
@@ -43,7 +43,7 @@ impl Portal {
     }
 
     /// Runs statements; returns the rows of the last one as lines.
-    fn run(&self, sql: &str) -> Vec<String> {
+    pub fn run(&self, sql: &str) -> Vec<String> {
         let output = match self {
             Self::Sqlite(file) => {
                 let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n\
@@ -70,7 +70,7 @@ impl Portal {
     }
 
     /// Rows of `id, title, mail, ends`, in SQL.
-    fn insert(&self, rows: &[&str]) {
+    pub fn insert(&self, rows: &[&str]) {
         let mut sql = String::new();
         for row in rows {
             write!(
@@ -82,7 +82,7 @@ impl Portal {
         self.run(&sql[2..]);
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match self {
             Self::Sqlite(_) => "sqlite:portal.db".to_owned(),
             Self::Postgres(database) => database.url(),
@@ -90,7 +90,7 @@ impl Portal {
     }
 
     /// The parameter with the type of the id.
-    fn id(&self) -> &'static str {
+    pub fn id(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => ":external_id",
             Self::Postgres(_) => ":external_id::bigint",
@@ -98,10 +98,10 @@ impl Portal {
     }
 }
 
-const QUERY: &str = "SELECT id AS external_id, title AS name, mail AS issuer_email, ends AS expires_at, \
+pub const QUERY: &str = "SELECT id AS external_id, title AS name, mail AS issuer_email, ends AS expires_at, \
                      CASE state WHEN 'expired' THEN NULL ELSE state END AS status FROM api_token";
 
-fn source(url: &str, query: &str, keys: &str) -> String {
+pub fn source(url: &str, query: &str, keys: &str) -> String {
     format!(
         "[[source]]\nname = \"portal\"\nkind = \"sql\"\nurl = {url:?}\nquery = {query:?}\n{keys}"
     )

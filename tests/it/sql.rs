@@ -255,7 +255,7 @@ async fn invalid_rows_are_refused_with_their_place(#[values(Sqlite, Postgres)] d
     let table = Table::new(db, query).await;
     let rows =
         "(1, 'a', 'ada@example.org', NULL, NULL, NULL), (2, 'b', 'nobody', NULL, NULL, NULL),
-                (3, NULL, NULL, NULL, NULL, NULL), (4, 'a', NULL, NULL, NULL, NULL)";
+                (3, NULL, NULL, NULL, NULL, NULL), (4, 'a', NULL, '2026-12-05 00:00:00+00:00', NULL, NULL)";
     table.insert(rows).await;
     let listing = table.fetch(&LastListing::default()).await.unwrap();
     assert_eq!((listing.count, listing.refusals.count), (2, 2));

@@ -6,6 +6,7 @@ mod findings;
 mod mails;
 mod notices;
 mod opening;
+mod owners;
 mod people;
 mod planning;
 mod reaching;

@@ -141,7 +141,7 @@ pub struct TokenList {
     /// Only tokens with this status
     #[arg(long, value_name = "STATUS", value_parser = one_of::<Status>(Status::ALL.iter().map(|value| value.as_str())))]
     pub status: Option<Status>,
-    /// Only tokens of this issuer
+    /// Only tokens of this owner: the issuer or another
     #[arg(long, value_name = "EMAIL")]
     pub issuer: Option<Address>,
     /// Only tokens without an issuer's address

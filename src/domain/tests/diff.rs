@@ -42,6 +42,74 @@ fn updated(known: &Token, listed: ListedToken) -> Update {
     update(known, listed, MergeRules::from(&policy()), now()).unwrap()
 }
 
+/// A listing with these owners in order.
+fn owned_by(owners: &[&str]) -> ListedToken {
+    let mut owners = owners.iter().map(|owner| address(owner));
+    ListedToken {
+        issuer: owners.next().into(),
+        co_owners: owners.collect(),
+        issuer_name: Cell::Value("First".to_owned()),
+        ..only_id()
+    }
+}
+
+#[test]
+fn the_known_issuer_stays_while_among_the_owners() {
+    let [ada, bob, eve] = ["ada@example.org", "bob@example.org", "eve@example.org"];
+    let policy = policy();
+    let rules = MergeRules::from(&policy);
+    let new = new_token("exports", owned_by(&[bob, eve, ada, bob]), rules, now());
+    assert_eq!(new.issuer, Some(address(bob)), "the first");
+    assert_eq!(new.co_owners, [address(ada), address(eve)]);
+    let known = Token {
+        issuer_name: Some("Ada".to_owned()),
+        ..known()
+    };
+    let Update {
+        token,
+        has_new_co_owners,
+        needs_judging,
+        ..
+    } = updated(&known, owned_by(&[bob, "ADA@example.org", eve]));
+    assert_eq!(token.issuer, Some(address(ada)));
+    assert_eq!(token.co_owners, [address(bob), address(eve)]);
+    assert_eq!(
+        token.issuer_name.as_deref(),
+        Some("Ada"),
+        "the listed one is Bob's"
+    );
+    assert!(has_new_co_owners && needs_judging);
+    let same = owned_by(&[eve, bob, ada]);
+    assert_eq!(update(&token, same, rules, now()), None, "in another order");
+    assert_eq!(
+        update(&token, only_id(), rules, now()),
+        None,
+        "without the column"
+    );
+
+    let left = updated(&token, owned_by(&[eve, bob]));
+    assert_eq!(left.token.issuer, Some(address(eve)));
+    assert_eq!(left.token.co_owners, [address(bob)]);
+    assert_eq!(left.token.issuer_name.as_deref(), Some("First"));
+    let none = updated(&token, owned_by(&[]));
+    assert_eq!((none.token.issuer, none.token.co_owners), (None, vec![]));
+}
+
+#[test]
+fn losses_are_judged_again_when_the_owners_can_be_read_or_not() {
+    let mut listed = only_id();
+    let reason = "\"x\" is not a mail address".to_owned();
+    listed.unreadable.insert("issuer_email".to_owned(), reason);
+    let Update {
+        token,
+        needs_judging,
+        ..
+    } = updated(&known(), listed);
+    assert!(needs_judging);
+    assert_eq!(token.issuer, known().issuer);
+    assert!(updated(&token, only_id()).needs_judging);
+}
+
 #[test]
 fn a_new_token_is_due_when_the_policy_says() {
     let listed = ListedToken {

@@ -32,7 +32,7 @@ fn policy(digest: bool) -> Policy {
 
 /// What sweeps at every tick plan.
 fn planned_by_sweeps(token: &Token, policy: &Policy, start: DateTime<Utc>) -> Vec<NewNotice> {
-    let recipients = policy.recipients(token, &AccountAdmins::default(), false, &|_| false);
+    let recipients = policy.recipients(token, &AccountAdmins::default(), &[], &|_| false);
     let (mut token, mut notices, mut now) = (token.clone(), Vec::new(), start);
     while Some(now) <= token.expiry.at() {
         let horizon = now + TimeDelta::minutes(15);
@@ -61,7 +61,7 @@ fn the_forecast_is_what_sweeps_plan(
 ) {
     let (token, policy) = (token(TimeDelta::days(life)), policy(digest));
     let start = token.expiry.at().unwrap() - TimeDelta::days(days_left) - TimeDelta::hours(2);
-    let recipients = policy.recipients(&token, &AccountAdmins::default(), false, &|_| false);
+    let recipients = policy.recipients(&token, &AccountAdmins::default(), &[], &|_| false);
     let forecast: Option<Vec<_>> = forecast_notices(&token, &recipients, &policy, start)
         .into_iter()
         .map(|warning| warning.notice)
@@ -95,7 +95,7 @@ fn a_disabled_token_has_an_empty_forecast() {
         status: Status::Disabled,
         ..token(TimeDelta::days(90))
     };
-    let recipients = policy.recipients(&disabled, &AccountAdmins::default(), false, &|_| false);
+    let recipients = policy.recipients(&disabled, &AccountAdmins::default(), &[], &|_| false);
     let start = at("2026-11-01T00:00:00Z");
     assert_eq!(forecast_notices(&disabled, &recipients, &policy, start), []);
 }

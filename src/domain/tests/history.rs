@@ -184,7 +184,7 @@ impl World {
         }
         let recipients = self
             .policy
-            .recipients(token, &AccountAdmins::default(), false, &|_| false);
+            .recipients(token, &AccountAdmins::default(), &[], &|_| false);
         let planned = plan(token, &recipients, &self.policy, horizon);
         let mut due_now = BTreeMap::<_, Vec<Step>>::new();
         for notice in planned.notices {
@@ -321,9 +321,9 @@ impl World {
             && was_seen_in_time
             && !self.passed.contains(&expires_at)
         {
-            for recipient in
-                self.policy
-                    .recipients(token, &AccountAdmins::default(), false, &|_| false)
+            for recipient in self
+                .policy
+                .recipients(token, &AccountAdmins::default(), &[], &|_| false)
             {
                 let is_notified = self.ledger.values().any(|(notice, state)| {
                     // A step that is added after a tighter one was planned is covered by that one,

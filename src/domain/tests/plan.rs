@@ -4,7 +4,7 @@ use super::{at, policy, step, token};
 use crate::domain::{AccountAdmins, Expiry, Policy, Recipient, Status, Step, Token, plan};
 
 fn all_recipients(policy: &Policy, token: &Token) -> Vec<Recipient> {
-    policy.recipients(token, &AccountAdmins::default(), false, &|_| false)
+    policy.recipients(token, &AccountAdmins::default(), &[], &|_| false)
 }
 
 /// The planned notices as `step recipient send_at`.

@@ -219,7 +219,7 @@ fn admins_reported_by_the_source_join_the_configured_ones() {
     admins.add("exports", "acme", address("grace@acme.example"));
     admins.add("exports", "other", address("x@other.example"));
     admins.add("another", "acme", address("x@another.example"));
-    let recipients = policy.recipients(&token, &admins, false, &|_| false);
+    let recipients = policy.recipients(&token, &admins, &[], &|_| false);
     let listed: Vec<String> = recipients
         .iter()
         .map(|recipient| format!("{} {}", recipient.basis, recipient.address))
@@ -237,17 +237,45 @@ fn admins_reported_by_the_source_join_the_configured_ones() {
         account: None,
         ..token
     };
+    assert_eq!(policy.recipients(&stray, &admins, &[], &|_| false).len(), 2);
+}
+
+#[test]
+fn every_owner_is_a_recipient_unless_they_lost_access() {
+    let [ada, bob, eve] = ["ada@example.org", "bob@example.org", "eve@example.org"].map(address);
+    let shared = Token {
+        co_owners: vec![bob.clone(), eve.clone()],
+        account: None,
+        ..token()
+    };
+    let list = |lost: &[crate::domain::Address], dead: &[&str]| -> Vec<String> {
+        let is_dead = |address: &crate::domain::Address| dead.contains(&address.key());
+        let admins = AccountAdmins::default();
+        let recipients = policy().recipients(&shared, &admins, lost, &is_dead);
+        let line = |to: &crate::domain::Recipient| format!("{} {}", to.basis, to.address);
+        recipients.iter().map(line).collect()
+    };
+    let all = [
+        "issuer ada@example.org",
+        "issuer bob@example.org",
+        "issuer eve@example.org",
+        "admin security@example.org",
+    ];
+    assert_eq!(list(&[], &[]), all);
+    assert_eq!(list(std::slice::from_ref(&ada), &[]), all[1..]);
     assert_eq!(
-        policy.recipients(&stray, &admins, false, &|_| false).len(),
-        2
+        list(std::slice::from_ref(&bob), &["ada@example.org"]),
+        all[2..]
     );
+    assert_eq!(list(&[ada, bob, eve], &[]), all[3..]);
 }
 
 #[test]
 fn each_address_is_a_recipient_once_on_its_first_basis() {
     let list = |policy: &Policy, token: &Token, lost: bool, dead: &[&str]| -> Vec<String> {
         let is_dead = |address: &crate::domain::Address| dead.contains(&address.key());
-        let recipients = policy.recipients(token, &AccountAdmins::default(), lost, &is_dead);
+        let lost: Vec<_> = token.issuer.iter().filter(|_| lost).cloned().collect();
+        let recipients = policy.recipients(token, &AccountAdmins::default(), &lost, &is_dead);
         recipients
             .iter()
             .map(|recipient| format!("{} {}", recipient.basis, recipient.address))

@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 
 use crate::domain::{Backoff, Step, Token, Topic, When, column};
 use crate::engine::common::{Error, MAX_SKEW_FACTOR};
+use crate::engine::notices::Audience;
 use crate::notify::letter::{
     AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
     SummaryEntry, UnlistedTokens, Unreachable,
@@ -117,11 +118,26 @@ impl Claimer {
         } else {
             SummaryEntry::default()
         };
+        let tokens = contents
+            .iter()
+            .flat_map(|content| &content.rows)
+            .filter_map(|row| row.token.as_ref());
+        let shared: Vec<_> = tokens
+            .filter(|token| !token.co_owners.is_empty())
+            .cloned()
+            .collect();
+        let audience = match shared.as_slice() {
+            [] => None,
+            shared => Some(Audience::load(&mut tx, shared, now).await?),
+        };
         drop(tx);
         let templates = self.mailer.templates();
         for (mail, content) in mails.iter().zip(contents) {
             let notices = content.rows.len();
-            let Some(letter) = self.composer.compose(mail, content, &open, now) else {
+            let Some(letter) =
+                self.composer
+                    .compose(mail, content, (&open, audience.as_ref()), now)
+            else {
                 let reason = "none of its notices applies any more".to_owned();
                 claimed.settle(mail, Verdict::Cancelled, reason);
                 continue;
@@ -151,12 +167,12 @@ pub(super) struct Composer {
 }
 
 impl Composer {
-    /// Returns `None` if no notice applies any more.
+    /// Returns `None` if no notice applies any more. The audience is that of tokens with several owners.
     pub fn compose(
         &self,
         mail: &ClaimedMail,
         content: MailContent,
-        open: &SummaryEntry,
+        (open, audience): (&SummaryEntry, Option<&Audience>),
         now: DateTime<Utc>,
     ) -> Option<Letter> {
         let mut entries = Vec::new();
@@ -164,7 +180,9 @@ impl Composer {
         for row in content.rows {
             match row.topic {
                 Topic::Unreachable => unreachable.extend(unreachable_entry(row)),
-                Topic::Expiry => entries.extend(self.expiry_entry(row).map(Entry::Expiry)),
+                Topic::Expiry => {
+                    entries.extend(self.expiry_entry(row, audience).map(Entry::Expiry));
+                }
                 Topic::SsoRevoked => entries.extend(self.loss_entry(row).map(Entry::Revoked)),
                 Topic::Revoked => entries.extend(self.revocation_entry(row).map(Entry::Ended)),
                 Topic::Summary if !open.counts.is_empty() => {
@@ -201,8 +219,8 @@ impl Composer {
         })
     }
 
-    fn expiry_entry(&self, row: ContentRow) -> Option<ExpiryEntry> {
-        let instead_of_issuer = why_not_to_issuer(&row);
+    fn expiry_entry(&self, row: ContentRow, audience: Option<&Audience>) -> Option<ExpiryEntry> {
+        let instead_of_issuer = why_not_to_issuer(&row, audience);
         let step = row.step.map_or(Step::ZERO, Step::from_seconds);
         let token = row.token?;
         Some(ExpiryEntry {
@@ -278,8 +296,8 @@ fn unreachable_entry(row: ContentRow) -> Option<Unreachable> {
     })
 }
 
-/// Why the issuer does not get the mail.
-fn why_not_to_issuer(row: &ContentRow) -> Option<String> {
+/// Why the issuer does not get the mail, nor any other owner.
+fn why_not_to_issuer(row: &ContentRow, audience: Option<&Audience>) -> Option<String> {
     let token = row.token.as_ref()?;
     let Some(issuer) = &token.issuer else {
         return Some(match token.unreadable.get(column::ISSUER) {
@@ -287,6 +305,9 @@ fn why_not_to_issuer(row: &ContentRow) -> Option<String> {
             None => "the token has no issuer on record".to_owned(),
         });
     };
+    if !token.co_owners.is_empty() {
+        return audience?.why_not_owners(token);
+    }
     let issuer = issuer.readable();
     if let Some(evidence) = &row.evidence {
         return Some(format!("{issuer} lost access ({evidence})"));

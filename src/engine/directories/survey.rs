@@ -217,7 +217,7 @@ impl Surveyor<'_> {
         relevant: &mut RelevantPeople,
     ) -> Result<(), Error> {
         let mut tx = self.store.begin_read().await?;
-        relevant.add_issuers(tx.list_issuer_keys().await?);
+        relevant.add_issuers(tx.list_owner_keys().await?);
         relevant.add_known(tx.load_identities(&watched.terms.name).await?);
         Ok(())
     }

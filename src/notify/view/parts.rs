@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use url::Url;
 
-use crate::domain::Token;
+use crate::domain::{Address, Token};
 use crate::notify::letter::{AlertEntry, Letter};
 use crate::notify::wording;
 use crate::text;
@@ -25,6 +25,8 @@ pub(super) struct TokenFacts {
     pub description: Option<String>,
     /// The address, with the name if it is known: `Ada Lovelace <ada@example.org>`.
     pub issuer: Option<String>,
+    /// The addresses of the other owners: `bob@example.org, eve@example.org`.
+    pub owners: Option<String>,
     pub id: String,
     /// The id at the source.
     pub external_id: String,
@@ -49,6 +51,7 @@ impl TokenFacts {
             scope: text(&token.scope),
             description: text(&token.description),
             issuer: format_issuer(token),
+            owners: format_co_owners(token),
             id: token.id.to_string(),
             expiry: token.expires().map_or_else(
                 || token.expiry.kind().to_owned(),
@@ -71,6 +74,11 @@ fn format_issuer(token: &Token) -> Option<String> {
     } else {
         format!("{name} <{address}>")
     })
+}
+
+fn format_co_owners(token: &Token) -> Option<String> {
+    let owners: Vec<_> = token.co_owners.iter().map(Address::readable).collect();
+    (!owners.is_empty()).then(|| text::one_line(&owners.join(", "), text::MAX_TEXT))
 }
 
 /// Decides the advice about the last use.

@@ -209,7 +209,10 @@ impl<'a> Tokens<'a> {
         let mut issuers: Vec<_> = self.items.iter().map(|item| &item.token.issuer).collect();
         issuers.dedup();
         match (self.items.as_slice(), issuers.len()) {
-            ([_], _) => "This token still works, but its issuer lost access".to_owned(),
+            ([item], _) => {
+                let owners = name_owners(item.token);
+                format!("This token still works, but its {owners} lost access")
+            }
             (_, 1) => format!("{tokens} still work, but their issuer lost access"),
             (_, issuers) => {
                 let issuers = wording::quantity(issuers, "issuer");
@@ -233,7 +236,8 @@ impl<'a> Tokens<'a> {
             _ if mixed => summary.to_owned(),
             (Section::Revoked, [item], Some(left)) => {
                 let name = short_name(item.token);
-                format!("Token {name} will be revoked in {left}: its issuer lost access")
+                let owners = name_owners(item.token);
+                format!("Token {name} will be revoked in {left}: its {owners} lost access")
             }
             (Section::Revoked, _, Some(left)) => {
                 let tokens = wording::quantity(self.count(), "token");
@@ -241,7 +245,8 @@ impl<'a> Tokens<'a> {
             }
             (Section::Revoked, [_], None) => {
                 let name = short_name(first.token);
-                format!("Token {name} still works, but its issuer lost access")
+                let owners = name_owners(first.token);
+                format!("Token {name} still works, but its {owners} lost access")
             }
             (Section::Revoked | Section::Ended, ..) => summary.to_owned(),
             (Section::Expired | Section::Expiring, ..) => {
@@ -318,5 +323,13 @@ impl<'a> Tokens<'a> {
             format!("{tokens}: {}", text::one_line(reason, 120))
         });
         lines.collect()
+    }
+}
+
+fn name_owners(token: &Token) -> &'static str {
+    if token.co_owners.is_empty() {
+        "issuer"
+    } else {
+        "owners"
     }
 }

@@ -1,6 +1,6 @@
 //! The columns of a kind of file.
 
-use super::super::cells::quote;
+use super::super::cells::{Value, quote};
 use crate::nearest::nearest;
 
 pub(crate) struct Columns<const N: usize> {
@@ -20,6 +20,8 @@ pub(crate) enum Target {
     NeverOf(&'static str),
     /// An empty cell leaves what an earlier one has filled.
     UnlessEmpty(&'static str),
+    /// Further owners for this column.
+    OwnersOf(&'static str),
     Nothing,
 }
 
@@ -47,13 +49,18 @@ impl<const N: usize> Columns<N> {
         }
     }
 
-    /// The column that a cell of lapsed's own export fills.
-    pub fn export_column(&self, target: Target, cell: &[u8]) -> Option<usize> {
-        match target {
-            Target::Column(name) => self.find(name),
+    /// Fills a column with a cell of lapsed's own export.
+    pub fn set_exported(&self, values: &mut [Value; N], target: Target, cell: &[u8], value: Value) {
+        let column = match target {
+            Target::Column(name) | Target::OwnersOf(name) => self.find(name),
             Target::NeverOf(name) if cell == b"never" => self.find(name),
             Target::UnlessEmpty(name) if !cell.is_empty() => self.find(name),
             Target::NeverOf(_) | Target::UnlessEmpty(_) | Target::Nothing => None,
+        };
+        match (column, target) {
+            (Some(column), Target::OwnersOf(_)) => values[column].append(value),
+            (Some(column), _) => values[column] = value,
+            (None, _) => {}
         }
     }
 }

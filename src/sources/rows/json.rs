@@ -113,11 +113,9 @@ impl<'a, const N: usize> Cells<'a, N> {
 
     fn set_exported(&mut self, key: &str, json: &Json) {
         let columns = self.object.columns;
-        let target = columns.export.iter().find(|(name, _)| *name == key);
-        let cell = json.as_str().unwrap_or_default().as_bytes();
-        let column = target.and_then(|(_, target)| columns.export_column(*target, cell));
-        if let Some(column) = column {
-            self.values[column] = json_value(json);
+        if let Some((_, target)) = columns.export.iter().find(|(name, _)| *name == key) {
+            let cell = json.as_str().unwrap_or_default().as_bytes();
+            columns.set_exported(&mut self.values, *target, cell, json_value(json));
         }
     }
 

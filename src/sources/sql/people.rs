@@ -129,8 +129,8 @@ impl People {
         self.admins
     }
 
-    /// Sets the name of the issuer and whether they are gone. If a row was refused, it may show that the issuer
-    /// is active, so no one is reported as gone.
+    /// Sets the name of the issuer and whether they are gone; while another owner is there, they are not. If a row was
+    /// refused, it may show that the issuer is active, so no one is reported as gone.
     pub fn describe_issuer(&self, token: &mut ListedToken) {
         let issuer = match &token.issuer {
             Cell::Absent => return,
@@ -146,6 +146,10 @@ impl People {
             Some(PersonStatus::Disabled) => Some("the issuer is disabled at the source"),
             Some(PersonStatus::Active) => None,
         };
+        let others = token.co_owners.iter();
+        let mut others = others.filter_map(|owner| self.by_address.get(owner.key()));
+        let is_owned = others.any(|person| matches!(person.status, PersonStatus::Active));
+        let gone = gone.filter(|_| !is_owned);
         token.issuer_gone = match gone {
             Some(_) if self.is_incomplete => Cell::Absent,
             Some(gone) => Cell::Value(gone.to_owned()),

@@ -7,6 +7,8 @@ INSERT INTO source_admin (source, account, address)
 VALUES ('exports', 'acme', 'acme-admin@example.org');
 INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, reports_use, first_seen_at, life_from, planned_step, due_at, unlisted_since, revoked_at)
 VALUES ('01930000-0000-0000-0000-00000000000a', 'exports', 'ci-deploy', 'CI deploy', NULL, 'Ada@Example.org', 'ada@example.org', 'Ada', 'acme', 'editor', NULL, '2026-08-30T08:00:00+00:00', 'at', '2026-11-28T08:00:00+00:00', 'source', 2, 'active', '2026-11-21T07:59:00.5+00:00', TRUE, '2026-08-31T08:00:00+00:00', '2026-08-30T08:00:00+00:00', NULL, '2026-11-21T08:00:00+00:00', NULL, NULL);
+INSERT INTO token_owner (token_id, owner_key)
+VALUES ('01930000-0000-0000-0000-00000000000a', 'bob@example.org');
 INSERT INTO plan (id, created_at, state, mails)
 VALUES ('01930000-0000-0000-0000-00000000000b', '2026-11-21T08:00:00+00:00', 'held', 2);
 INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, holder, lease_until, attempts, unknowns, first_tried_at, sent_at, plan_id, reason)

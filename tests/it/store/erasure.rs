@@ -92,7 +92,7 @@ async fn store_with_ada(db: Db) -> (Store, Fresh) {
     fresh.execute(&rows).await.unwrap();
     for (table, columns) in TEXT_COLUMNS {
         for column in *columns {
-            let is_address = ["issuer", "recipient", "email", "key"]
+            let is_address = ["issuer", "co_owners", "owner", "recipient", "email", "key"]
                 .iter()
                 .any(|name| column.starts_with(name));
             if !is_address {

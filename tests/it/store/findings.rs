@@ -355,7 +355,7 @@ async fn a_loss_belongs_to_its_directory_whatever_the_evidence_says(
     write!(store, tx => tx.insert_findings(std::slice::from_ref(&loss)));
     for evidence in ["okta says disabled", ""] {
         let of = async |directory: &str| read!(store, tx => tx.find_open_losses("ada@example.org", directory));
-        assert_eq!(of("hr").await, [(loss.id, None)]);
+        assert_eq!(of("hr").await, [(loss.id, token.id)]);
         assert!(of("ldap").await.is_empty() && of("okta").await.is_empty());
         write!(store, tx => tx.update_finding(loss.id, Severity::High, evidence, None));
     }

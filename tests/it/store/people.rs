@@ -297,7 +297,7 @@ async fn a_working_token_is_found_once(#[values(Sqlite, Postgres)] db: Db) {
         .map(|found| found.token.clone())
         .collect();
     assert_eq!(found, expected);
-    assert_eq!(first[0].identity.directory, "hr");
+    assert_eq!(first[0].losses[0].directory, "hr");
     write!(store, tx => tx.insert_findings(&[finding(&works)]));
     let left =
         read!(store, tx => tx.find_outlived_tokens(now(), &fresh_directories(), Uuid::nil(), 10));

@@ -59,7 +59,7 @@ fn tokens() -> Vec<Token> {
 #[case::disabled(TokenFilter { status: Some(Status::Disabled), ..TokenFilter::default() }, "disabled")]
 #[case::revoked(TokenFilter { status: Some(Status::Revoked), ..TokenFilter::default() }, "revoked, over")]
 #[case::gone(TokenFilter { status: Some(Status::Gone), ..TokenFilter::default() }, "gone")]
-#[case::issuer(TokenFilter { issuer_key: Some("bob@example.org".into()), ..TokenFilter::default() }, "bob's")]
+#[case::issuer(TokenFilter { owner_key: Some("bob@example.org".into()), ..TokenFilter::default() }, "bob's")]
 #[case::role(TokenFilter { role: Some("editor".into()), ..TokenFilter::default() }, "editor")]
 #[case::name(TokenFilter { name: Some("name of late".into()), ..TokenFilter::default() }, "late")]
 #[case::account(TokenFilter { account: Some("aCME".into()), ..TokenFilter::default() }, "editor")]
