@@ -5,6 +5,7 @@
 pub mod cells;
 pub mod devtron;
 mod external_sort;
+mod fields;
 pub mod file;
 pub mod gcore;
 mod kind;
@@ -24,7 +25,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Address, ListedToken, Token, TokenId};
+use crate::domain::{Address, ListedToken, Token, TokenId, column};
 
 pub use crate::upstream::{
     CheckReport, Error, Fetched, ProxyRules, RefusedRow, RefusedRows, Right,
@@ -129,6 +130,7 @@ pub struct Listing {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ColumnCount {
     pub values: u64,
+    pub empty: u64,
     pub unreadable: u64,
 }
 
@@ -139,13 +141,42 @@ pub struct ColumnCounts(pub BTreeMap<String, ColumnCount>);
 impl ColumnCounts {
     fn count(&mut self, token: &ListedToken) {
         for (name, has_value) in token.columns() {
-            if has_value {
-                self.of(name).values += 1;
-            }
+            let count = self.of(name);
+            count.values += u64::from(has_value);
+            count.empty += u64::from(!has_value);
         }
         for name in token.unreadable.keys() {
             self.of(name).unreadable += 1;
         }
+    }
+
+    /// What a person should look at, of a listing with this many records: columns that are empty or unreadable in all
+    /// or most of them, and missing expiries.
+    fn notes(&self, records: u64) -> Vec<String> {
+        if records == 0 {
+            return Vec::new();
+        }
+        let in_most = |count: u64| match count {
+            1 if records == 1 => Some("in the only record".to_owned()),
+            count if count >= records => Some(format!("in all {records} records")),
+            count if count * 2 > records => Some(format!("in {count} of {records} records")),
+            _ => None,
+        };
+        let expected = [column::ISSUER, column::EXPIRES_AT, column::CREATED_AT];
+        let mut notes = Vec::new();
+        for (name, count) in &self.0 {
+            if let Some(how_often) = in_most(count.unreadable) {
+                notes.push(format!("{name} cannot be read {how_often}"));
+            }
+            let is_expected = expected.contains(&name.as_str());
+            if let Some(how_often) = in_most(count.empty).filter(|_| is_expected) {
+                notes.push(format!("{name} is empty or NULL {how_often}"));
+            }
+        }
+        if !self.0.contains_key(column::EXPIRES_AT) {
+            notes.push("there is no expires_at, so no expiry is known".to_owned());
+        }
+        notes
     }
 
     /// The names of the columns that have values, most of which can be read.

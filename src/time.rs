@@ -102,19 +102,6 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, NoInstant> {
     Ok(DateRules::default().parse(text)?.at)
 }
 
-/// An instant of a system that documents UTC for dates without a zone. The zero times of programs, in the year 1 and in
-/// the first second of 1970, are not instants.
-pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
-    let at = DateRules::utc().parse(text).ok()?.at;
-    Some(at).filter(|at| at.timestamp() > 0)
-}
-
-/// Zero and negative values are not instants.
-pub fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
-    let at = to_storable(DateTime::from_timestamp_millis(millis)?).ok()?;
-    Some(at).filter(|at| at.timestamp() > 0)
-}
-
 /// Whether dates can be read by this format: it must say year, month and day.
 pub fn is_date_format(format: &str) -> bool {
     let Some(day) = NaiveDate::from_ymd_opt(2026, 12, 31) else {

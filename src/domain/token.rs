@@ -339,31 +339,36 @@ impl ListedToken {
         self.status != Cell::Absent || self.unreadable.contains_key(column::STATUS)
     }
 
-    /// The columns, and whether each has a value.
-    pub fn columns(&self) -> [(&'static str, bool); 11] {
-        fn has_text(cell: &Cell<String>) -> bool {
-            matches!(cell, Cell::Value(text) if !text.is_empty())
+    /// The columns that it has, and whether each has a value.
+    pub fn columns(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        fn has_value<T>(cell: &Cell<T>) -> Option<bool> {
+            match cell {
+                Cell::Absent => None,
+                Cell::Empty => Some(false),
+                Cell::Value(_) => Some(true),
+            }
         }
-        let has_expiry = matches!(self.expiry, Cell::Value(Expiry::Never | Expiry::At(_)));
-        [
+        fn has_text(cell: &Cell<String>) -> Option<bool> {
+            Some(has_value(cell)? && !matches!(cell, Cell::Value(text) if text.is_empty()))
+        }
+        let has_expiry =
+            has_value(&self.expiry).map(|_| self.expiry != Cell::Value(Expiry::Unknown));
+        let columns = [
             ("name", has_text(&self.name)),
-            (column::ISSUER, matches!(self.issuer, Cell::Value(_))),
+            (column::ISSUER, has_value(&self.issuer)),
             (column::EXPIRES_AT, has_expiry),
             ("description", has_text(&self.description)),
             ("account", has_text(&self.account)),
             ("role", has_text(&self.role)),
             ("scope", has_text(&self.scope)),
-            (
-                column::CREATED_AT,
-                matches!(self.created_at, Cell::Value(_)),
-            ),
-            (
-                column::LAST_USED_AT,
-                matches!(self.last_used_at, Cell::Value(_)),
-            ),
+            (column::CREATED_AT, has_value(&self.created_at)),
+            (column::LAST_USED_AT, has_value(&self.last_used_at)),
             ("issuer_name", has_text(&self.issuer_name)),
-            (column::STATUS, matches!(self.status, Cell::Value(_))),
-        ]
+            (column::STATUS, has_value(&self.status)),
+        ];
+        columns
+            .into_iter()
+            .filter_map(|(name, has_value)| Some((name, has_value?)))
     }
 }
 

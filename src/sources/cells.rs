@@ -385,8 +385,7 @@ pub(crate) fn quote(text: &str) -> String {
     format!("\"{}\"", clean(&cut(text, limit)))
 }
 
-// The functions below convert responses of systems. A date that cannot be read becomes an empty cell, because that
-// is no reason to lose the token.
+// The functions below convert responses of systems.
 
 /// A text without control characters, as in a file. Empty text is an empty cell.
 pub fn text(text: Option<&str>) -> Cell<String> {
@@ -406,10 +405,6 @@ where
     T: Deserialize<'de>,
 {
     Option::deserialize(value).map(Cell::from)
-}
-
-pub fn instant_cell(text: Option<&str>) -> Cell<DateTime<Utc>> {
-    text.and_then(time::parse_system_instant).into()
 }
 
 #[cfg(test)]

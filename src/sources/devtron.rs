@@ -21,9 +21,10 @@ use serde::Deserialize;
 use url::Url;
 
 use super::ListingBuilder;
+use super::fields::{self, Item};
 use super::{
-    CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
-    deletion_outcome,
+    CheckReport, Error, Fetched, LastListing, Listing, RefusedRows, Right, Source,
+    UNKNOWN_OWN_TOKEN, deletion_outcome,
 };
 use crate::domain;
 use crate::upstream::ProxyRules;
@@ -96,11 +97,16 @@ impl Devtron {
         request.header("token", self.token.clone())
     }
 
-    async fn fetch_tokens(&self) -> Result<Vec<Token>, Error> {
+    /// The tokens that have an id, and the others.
+    async fn fetch_tokens(&self) -> Result<(Vec<Token>, RefusedRows), Error> {
         let request = self.request(Method::GET, TOKENS_PATH);
-        let response: Response<Vec<Token>> = request.json().await.map_err(explain_refusal)?;
+        let response: Response<Vec<Item<Token>>> = request.json().await.map_err(explain_refusal)?;
         // The result is null if there are no tokens.
-        Ok(response.result(TOKENS_PATH)?.unwrap_or_default())
+        let items = response.result(TOKENS_PATH)?.unwrap_or_default();
+        let mut refusals = RefusedRows::default();
+        let has_id = |token: &Token| token.id().is_some();
+        let tokens = fields::with_ids(items, TOKENS_PATH, has_id, &mut refusals);
+        Ok((tokens, refusals))
     }
 
     /// Fetches the visible permissions of the machine accounts, by account. They are only informative, so failures
@@ -109,7 +115,7 @@ impl Devtron {
         &self,
         tokens: &[Token],
     ) -> Result<BTreeMap<i64, Permissions>, Error> {
-        let accounts: Vec<i64> = tokens.iter().filter_map(|token| token.user_id).collect();
+        let accounts: Vec<i64> = tokens.iter().filter_map(Token::account).collect();
         let unanswered = AtomicU32::new(0);
         // Accounts are taken one by one, so this stops further requests and not those that are in flight.
         let accounts = accounts
@@ -158,16 +164,18 @@ impl Devtron {
 #[async_trait]
 impl Source for Devtron {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
-        let tokens = self.fetch_tokens().await?;
+        let (tokens, refusals) = self.fetch_tokens().await?;
         let permissions = self.fetch_permissions(&tokens).await?;
         // After the list, so that the database has every listed token.
         let records = self.read_records(&tokens).await?;
         let mut builder = ListingBuilder::default();
         for token in &tokens {
-            let permissions = token.user_id.and_then(|account| permissions.get(&account));
+            let account = token.account();
+            let permissions = account.and_then(|account| permissions.get(&account));
             let mut listed = token.to_listed(permissions);
             if let Some(records) = &records {
-                if let Some(record) = records.by_id.get(&token.id) {
+                let id = token.id();
+                if let Some(record) = id.and_then(|id| records.by_id.get(&id)) {
                     record.add_to(&mut listed);
                 }
             } else {
@@ -175,11 +183,15 @@ impl Source for Devtron {
             }
             builder.push(&listed)?;
         }
-        Ok(builder.finish()?.compare_with(last))
+        let listing = Listing {
+            refusals,
+            ..builder.finish()?
+        };
+        Ok(listing.compare_with(last))
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        let tokens = self.fetch_tokens().await?;
+        let (tokens, _) = self.fetch_tokens().await?;
         let permissions = self.fetch_permissions(&tokens).await?;
         let records = self.read_records(&tokens).await?;
         let sees_permissions = !permissions.is_empty() || tokens.is_empty();
@@ -217,8 +229,8 @@ impl Source for Devtron {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         let unknown = || Error::NoSuchToken(external_id.to_owned());
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
-        let tokens = self.fetch_tokens().await.map_err(Error::not_attempted)?;
-        let token = tokens.iter().find(|token| token.id == id);
+        let (tokens, _) = self.fetch_tokens().await.map_err(Error::not_attempted)?;
+        let token = tokens.iter().find(|token| token.id() == Some(id));
         match self.is_own_token(token.ok_or_else(unknown)?) {
             Some(false) => {}
             Some(true) => return Err(Error::OwnToken),
@@ -226,7 +238,9 @@ impl Source for Devtron {
         }
         let request = self.request(Method::DELETE, &format!("{TOKENS_PATH}/{id}"));
         let response = request.send_ignoring_body().await.map_err(explain_refusal);
-        let is_listed = |tokens: Vec<Token>| tokens.iter().any(|token| token.id == id);
+        let is_listed = |(tokens, _): (Vec<Token>, RefusedRows)| {
+            tokens.iter().any(|token| token.id() == Some(id))
+        };
         deletion_outcome(response, self.fetch_tokens().await.map(is_listed))
     }
 

@@ -15,9 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::ListingBuilder;
+use super::fields::{self, Item};
 use super::{
-    CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
-    deletion_outcome,
+    CheckReport, Error, Fetched, LastListing, Listing, RefusedRows, Right, Source,
+    UNKNOWN_OWN_TOKEN, deletion_outcome,
 };
 use crate::domain::{self, Cell};
 use crate::upstream::ProxyRules;
@@ -77,6 +78,7 @@ pub struct Gcore {
 struct Snapshot {
     account: Account,
     tokens: Vec<Token>,
+    refusals: RefusedRows,
     /// `None` if the credentials may not list them.
     people: Option<People>,
     /// The id of the token in the configuration, if it is whole.
@@ -96,12 +98,16 @@ impl Gcore {
     /// Fails if the credentials evidently see only the tokens of their own user.
     async fn fetch_snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.fetch_account().await?;
-        let (_, tokens) = self.fetch_tokens(account.id).await?;
+        let (path, tokens) = self.fetch_tokens(account.id).await?;
+        let mut refusals = RefusedRows::default();
+        let has_id = |token: &Token| token.id().is_some();
+        let tokens = fields::with_ids(tokens, &path, has_id, &mut refusals);
         let issuers = tokens.iter().filter_map(Token::issuer_id).collect();
         let people = self.fetch_people(issuers).await?;
         let snapshot = Snapshot {
             account,
             tokens,
+            refusals,
             people,
             own_id: self.own_id,
         };
@@ -118,7 +124,7 @@ impl Gcore {
         match (self.client_id, own) {
             (None, own) => own.map_err(explain_refusal),
             (Some(id), Ok(own)) if own.id == id => Ok(own),
-            (Some(id), Ok(own)) => Ok(Account::foreign(id, own.current_user)),
+            (Some(id), Ok(own)) => Ok(Account::foreign(id, Some(own))),
             (Some(id), Err(error)) if is_denied(&error) => Ok(Account::foreign(id, None)),
             (Some(_), Err(error)) => Err(explain_refusal(error)),
         }
@@ -133,10 +139,10 @@ impl Gcore {
             if users.contains_key(&id) {
                 continue;
             }
-            match self.get(&format!("iam/users/{id}")).json::<User>().await {
-                Ok(user) => {
-                    users.insert(id, Some(user));
-                }
+            let user = self.get(&format!("iam/users/{id}"));
+            match user.json::<Item<User>>().await {
+                // Nothing is known about a user who cannot be read.
+                Ok(user) => users.extend(user.into_option().map(|user| (id, Some(user)))),
                 Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
                     users.insert(id, None);
                 }
@@ -158,7 +164,10 @@ impl Gcore {
             let page = request.query("offset", &read.to_string()).json().await;
             let (page, count) = match page {
                 Ok(UserPage::All(users)) => (users, Some(0)),
-                Ok(UserPage::Some { count, results }) => (results, count),
+                Ok(UserPage::Some { count, results }) => {
+                    let count = count.integer().ok().flatten();
+                    (results, count.and_then(|count| usize::try_from(count).ok()))
+                }
                 Err(error) if is_denied(&error) => return Ok(None),
                 Err(error) => return Err(explain_refusal(error)),
             };
@@ -169,7 +178,8 @@ impl Gcore {
                 Some(count) => read >= count,
                 None => page.is_empty(),
             };
-            users.extend(page.into_iter().map(|user| (user.id, Some(user))));
+            let page = page.into_iter().filter_map(Item::into_option);
+            users.extend(page.filter_map(|user| Some((user.id()?, Some(user)))));
             if received == 0 && !is_last {
                 let reason = format!("the list ends after {before} users although it should go on");
                 return Err(Error::content("GET /iam/users", reason));
@@ -185,7 +195,7 @@ impl Gcore {
     }
 
     /// The tokens and the path of their list, which is in version 2 of the API, or on older servers in version 1.
-    async fn fetch_tokens(&self, account: i64) -> Result<(String, Vec<Token>), Error> {
+    async fn fetch_tokens(&self, account: i64) -> Result<(String, Vec<Item<Token>>), Error> {
         for version in ["v2/", ""] {
             let path = format!("iam/{version}clients/{account}/tokens");
             match self.get(&path).json().await {
@@ -211,6 +221,7 @@ impl Source for Gcore {
         }
         let listing = Listing {
             admins: people.map(|people| people.admins(&snapshot.account)),
+            refusals: snapshot.refusals,
             ..builder.finish()?
         };
         Ok(listing.compare_with(last))
@@ -242,8 +253,10 @@ impl Source for Gcore {
             }
         }
         let account = self.fetch_account().await.map_err(Error::not_attempted)?.id;
-        let is_there =
-            |tokens: &[Token]| tokens.iter().any(|token| token.id == id && token.is_live());
+        let is_there = |tokens: &[Item<Token>]| {
+            let mut tokens = tokens.iter().filter_map(Item::get);
+            tokens.any(|token| token.id() == Some(id) && token.is_live())
+        };
         let listed = self.fetch_tokens(account).await;
         let (path, tokens) = listed.map_err(Error::not_attempted)?;
         if !is_there(&tokens) {
@@ -283,13 +296,14 @@ impl Snapshot {
     fn own_token(&self) -> Option<&Token> {
         self.tokens
             .iter()
-            .find(|token| Some(token.id) == self.own_id)
+            .find(|token| token.id().is_some() && token.id() == self.own_id)
     }
 
     /// The user of the credentials.
     fn caller(&self) -> Option<i64> {
         let own = self.own_token();
-        own.and_then(Token::issuer_id).or(self.account.current_user)
+        own.and_then(Token::issuer_id)
+            .or_else(|| self.account.current_user())
     }
 
     fn has_one_issuer(&self) -> bool {

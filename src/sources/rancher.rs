@@ -26,7 +26,7 @@ use self::responses::{Ext, Legacy};
 use self::token::TokenRow;
 use super::ListingBuilder;
 use super::file::run_blocking;
-use super::{CheckReport, Error, Fetched, LastListing, Listing, Source};
+use super::{CheckReport, Error, Fetched, LastListing, Listing, RefusedRows, Source};
 use crate::domain::{Address, Token};
 use crate::upstream::ProxyRules;
 use crate::upstream::http::Client;
@@ -164,6 +164,7 @@ impl Rancher {
             builder: ListingBuilder::default(),
             reports_use: true,
             is_partial: false,
+            refusals: RefusedRows::default(),
         };
         let ext = lister.read_store::<Ext>(EXT).await;
         let ext = self.api.none_if_no_ext_tokens(ext).await?;
@@ -177,6 +178,7 @@ impl Rancher {
         let Lister {
             builder,
             is_partial,
+            refusals,
             ..
         } = lister;
         // Logged again only if it changes.
@@ -190,6 +192,7 @@ impl Rancher {
         }
         Ok(Listing {
             is_partial,
+            refusals,
             max_life: settings.max_life(),
             ..run_blocking(move || builder.finish()).await?
         })
@@ -223,6 +226,8 @@ struct Lister<'a> {
     /// Whether the list of ext tokens is missing although this version has them, or tokens were skipped that may
     /// be of the kind `system`, which is watched.
     is_partial: bool,
+    /// Tokens without a name.
+    refusals: RefusedRows,
 }
 
 impl Lister<'_> {
@@ -246,6 +251,7 @@ impl Lister<'_> {
                 }
             }
         }
+        self.refusals.append(pages.refusals);
         Ok(seen)
     }
 }

@@ -214,27 +214,6 @@ fn the_unit_of_a_number_follows_from_its_size() {
     );
 }
 
-#[rstest]
-#[case("2026-11-20 08:01:44", true)]
-#[case("2026-11-20T08:01:44", true)]
-#[case("0001-01-01T00:00:00Z", false)]
-#[case("1970-01-01T00:00:00Z", false)]
-#[case("soon", false)]
-fn a_system_may_leave_out_the_zone(#[case] text: &str, #[case] is_read: bool) {
-    let expected = is_read.then(|| at("2026-11-20T08:01:44Z"));
-    assert_eq!(parse_system_instant(text), expected);
-}
-
-#[test]
-fn milliseconds_count_from_1970_and_zero_is_no_instant() {
-    assert_eq!(
-        from_millis(1_763_625_704_000),
-        Some(at("2025-11-20T08:01:44Z"))
-    );
-    assert_eq!(from_millis(0), None);
-    assert_eq!(from_millis(i64::MAX), None);
-}
-
 #[test]
 fn a_sum_stays_within_what_the_store_holds() {
     let day = TimeDelta::days(1);
@@ -250,5 +229,4 @@ fn a_sum_stays_within_what_the_store_holds() {
 fn the_last_instant_is_the_end_of_the_year_9999() {
     let last = "9999-12-31T23:59:59.999999Z";
     assert_eq!(parse_instant(last), Ok(MAX_INSTANT));
-    assert_eq!(parse_system_instant(last), Some(MAX_INSTANT));
 }

@@ -21,6 +21,12 @@ impl RefusedRows {
             self.shown.push(refusal);
         }
     }
+
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = MAX_SHOWN_ROWS.saturating_sub(self.shown.len());
+        self.shown.extend(other.shown.into_iter().take(room));
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

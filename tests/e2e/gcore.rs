@@ -242,7 +242,6 @@ async fn every_field_of_a_token_is_read() {
 #[rstest]
 #[case::never(json!({"exp_date": null}), Expiry::Never, Status::Active)]
 #[case::spaced(json!({"exp_date": "2026-12-31 12:00:00+00:00"}), Expiry::At(at("2026-12-31T12:00:00Z")), Status::Active)]
-#[case::unreadable(json!({"exp_date": "soon"}), Expiry::Unknown, Status::Active)]
 #[case::expired(
     json!({"exp_date": "2026-11-01T00:00:00Z", "expired": true, "deleted": true}),
     Expiry::At(at("2026-11-01T00:00:00Z")), Status::Active
@@ -265,6 +264,18 @@ async fn expiry_and_status_follow_from_date_and_flags(
         (token.expiry, token.status),
         (Cell::Value(expiry), Cell::Value(status))
     );
+}
+
+#[tokio::test]
+async fn a_token_without_an_id_is_one_refused_record() {
+    let gcore = Gcore::new();
+    gcore.token(token(42, 1, json!({"exp_date": "soon"})));
+    gcore.token(token(43, 1, json!({"id": {}})));
+    let listing = fetch(&gcore.start()).await.unwrap();
+    assert_eq!((listing.count, listing.refusals.count), (1, 1));
+    let token = listing.tokens.map(Result::unwrap).next().unwrap();
+    assert_eq!(token.expiry, Cell::Absent);
+    assert_contains!(token.unreadable["expires_at"], "\"soon\" is not a date");
 }
 
 #[rstest]

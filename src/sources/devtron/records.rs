@@ -21,10 +21,10 @@ macro_rules! token_query {
             "SELECT t.id::bigint AS id, t.name::text AS name, ",
             $version,
             " AS version,
-                NULLIF(NULLIF(t.created_on::timestamptz, 'infinity'), '-infinity') AS created_at,
+                CASE WHEN t.created_on BETWEEN '1970-01-02' AND '9999-12-31' THEN t.created_on::timestamptz END AS created_at,
                 t.created_by::bigint AS created_by, c.id::bigint AS issuer_id, c.email_id::text AS issuer,
                 c.active AS issuer_active,
-                NULLIF(NULLIF(a.updated_on::timestamptz, 'infinity'), '-infinity') AS last_used_at,
+                CASE WHEN a.updated_on BETWEEN '1970-01-02' AND '9999-12-31' THEN a.updated_on::timestamptz END AS last_used_at,
                 a.id IS NOT NULL AS was_used
              FROM api_token t
              LEFT JOIN users c ON c.id = t.created_by
@@ -60,7 +60,8 @@ pub(super) struct TokenRecords {
 }
 
 pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenRecords, Error> {
-    let listed: HashMap<i64, &Token> = tokens.iter().map(|token| (token.id, token)).collect();
+    let listed = tokens.iter().filter_map(|token| Some((token.id()?, token)));
+    let listed: HashMap<i64, &Token> = listed.collect();
     let mut transaction = database.begin_read().await?;
     let columns = transaction.table_columns("api_token").await?;
     let is_readable = columns.contains("version");
@@ -84,7 +85,7 @@ pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenR
         .for_each_row(query, |record: TokenRecord| {
             // Compares the name, too, because another Devtron has tokens with the same ids.
             if let Some(token) = listed.get(&record.id)
-                && token.name == record.name
+                && token.name() == record.name.as_deref()
             {
                 by_id.insert(record.id, record);
             }

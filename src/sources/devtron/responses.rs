@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use chrono::DateTime;
 use serde::Deserialize;
 
-use crate::domain::{Address, Cell, Expiry, ListedToken, Status};
+use crate::domain::{Address, Cell, Expiry, ListedToken, Status, column};
+use crate::sources::fields::{Field, FieldReader};
 use crate::sources::{Error, cells};
-use crate::time;
 
 /// Precedes the token's name in the name of its machine account.
 const ACCOUNT_PREFIX: &str = "API-TOKEN:";
@@ -24,7 +25,8 @@ pub(super) fn is_account(name: &str, identity: &str) -> bool {
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub(super) struct Response<T> {
-    code: Option<i64>,
+    #[serde(default)]
+    code: Field,
     /// May be null, but must not be missing.
     #[serde(default, deserialize_with = "cells::null_as_empty")]
     result: Cell<T>,
@@ -33,8 +35,8 @@ pub(super) struct Response<T> {
 impl<T> Response<T> {
     /// `None` if the result is null.
     pub fn result(self, path: &str) -> Result<Option<T>, Error> {
-        let reason = match (self.code, self.result) {
-            (Some(code), _) if !(200..300).contains(&code) => {
+        let reason = match (self.code.integer(), self.result) {
+            (Ok(Some(code)), _) if !(200..300).contains(&code) => {
                 format!("the response is an error of code {code}")
             }
             (_, Cell::Absent) => "the response has no result".to_owned(),
@@ -46,53 +48,81 @@ impl<T> Response<T> {
 
 /// A token. There is no field for its secret, which Devtron sends along unless it is configured not to, nor for
 /// what it calls the last use, which is the first.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Token {
-    pub id: i64,
-    pub user_id: Option<i64>,
-    user_identifier: Option<String>,
-    pub name: Option<String>,
-    description: Option<String>,
+    id: Field,
+    user_id: Field,
+    user_identifier: Field,
+    name: Field,
+    description: Field,
     /// Zero, negative values and null mean never.
-    #[serde(default, deserialize_with = "cells::null_as_empty")]
-    expire_at_in_ms: Cell<i64>,
+    expire_at_in_ms: Field,
 }
 
 impl Token {
+    /// `None` if it has no usable id.
+    pub fn id(&self) -> Option<i64> {
+        self.id.integer().ok()?
+    }
+
+    pub fn account(&self) -> Option<i64> {
+        self.user_id.integer().ok()?
+    }
+
+    /// The exact name.
+    pub fn name(&self) -> Option<&str> {
+        match &self.name {
+            Field::Text(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether this is the token of the machine account.
     pub fn has_account(&self, identity: &str) -> bool {
-        let account = self.user_identifier.as_deref();
-        let name = self.name.as_deref();
+        let account = self.user_identifier.text();
         account.is_some_and(|account| account.eq_ignore_ascii_case(identity))
-            || name.is_some_and(|name| is_account(name, identity))
+            || self.name().is_some_and(|name| is_account(name, identity))
     }
 
     /// Devtron does not list deleted tokens.
     pub fn to_listed(&self, permissions: Option<&Permissions>) -> ListedToken {
-        ListedToken {
-            name: cells::text(self.name.as_deref()),
-            description: cells::text(self.description.as_deref()),
+        let mut fields = FieldReader::default();
+        let token = ListedToken {
+            name: fields.text("name", &self.name),
+            description: fields.text("description", &self.description),
             role: permissions.map_or(Cell::Absent, |found| cells::text(Some(&found.role()))),
             scope: permissions.map_or(Cell::Absent, |found| cells::text(Some(&found.scope()))),
-            expiry: Cell::Value(self.expiry()),
+            expiry: self.expiry(&mut fields),
             status: Cell::Value(Status::Active),
-            ..ListedToken::with_id(self.id.to_string())
-        }
+            ..ListedToken::with_id(self.id.id().unwrap_or_default())
+        };
+        fields.finish(token)
     }
 
-    fn expiry(&self) -> Expiry {
-        match self.expire_at_in_ms {
-            Cell::Empty | Cell::Value(..=0) => Expiry::Never,
-            Cell::Value(millis) => time::from_millis(millis).map_or(Expiry::Unknown, Expiry::At),
-            Cell::Absent => Expiry::Unknown,
+    /// Some versions write 1 for a token whose expiry they do not know.
+    fn expiry(&self, fields: &mut FieldReader) -> Cell<Expiry> {
+        let millis = match &self.expire_at_in_ms {
+            Field::Absent => return Cell::Value(Expiry::Unknown),
+            Field::Null => return Cell::Value(Expiry::Never),
+            millis => fields.integer(column::EXPIRES_AT, millis),
+        };
+        match millis {
+            None => Cell::Absent,
+            Some(..=0) => Cell::Value(Expiry::Never),
+            Some(..1000) => Cell::Value(Expiry::Unknown),
+            Some(millis) => match DateTime::from_timestamp_millis(millis) {
+                Some(at) => fields.expiry_at(at),
+                // It is beyond what a date can be.
+                None => Cell::Value(Expiry::Never),
+            },
         }
     }
 
     /// Takes the only address in the description as the issuer. Without one, or with several, the known issuer is
     /// kept.
     pub fn set_issuer_from_description(&self, listed: &mut ListedToken) {
-        let text = self.description.as_deref().unwrap_or_default();
+        let text = self.description.text().unwrap_or_default();
         let words = text.split(|c: char| c.is_whitespace() || "<>()[]{},;:\"'|".contains(c));
         let addresses: Vec<Address> = words
             .filter(|word| word.contains('@'))
@@ -224,6 +254,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::sources::RefusedRows;
+    use crate::sources::fields::{Item, generated, with_ids};
 
     fn token(fields: &Value) -> Token {
         let mut token = json!({"id": 4, "name": "ci"});
@@ -237,13 +269,33 @@ mod tests {
     #[case(json!({"expireAtInMs": 0}), Expiry::Never)]
     #[case(json!({"expireAtInMs": -1}), Expiry::Never)]
     #[case(json!({"expireAtInMs": null}), Expiry::Never)]
-    #[case(json!({"expireAtInMs": i64::MAX}), Expiry::Unknown)]
+    #[case(json!({"expireAtInMs": "1795737600000"}), Expiry::At("2026-11-27T00:00:00Z".parse().unwrap()))]
+    #[case(json!({"expireAtInMs": 7_258_118_400_000_i64}), Expiry::Never)]
+    #[case(json!({"expireAtInMs": i64::MAX}), Expiry::Never)]
+    #[case(json!({"expireAtInMs": 1}), Expiry::Unknown)]
     #[case(json!({}), Expiry::Unknown)]
     fn an_expiry_is_in_milliseconds_and_zero_is_never(
         #[case] fields: Value,
         #[case] expiry: Expiry,
     ) {
-        assert_eq!(token(&fields).expiry(), expiry);
+        let listed = token(&fields).to_listed(None);
+        assert_eq!(listed.expiry, Cell::Value(expiry));
+        assert!(listed.unreadable.is_empty());
+    }
+
+    #[rstest]
+    #[case(json!(true))]
+    #[case(json!("soon"))]
+    #[case(json!(1.5))]
+    #[case(json!({}))]
+    // Seconds instead of milliseconds.
+    #[case(json!(1_795_737_600))]
+    fn an_expiry_that_cannot_be_read_is_one_unreadable_cell(#[case] expiry: Value) {
+        let listed = token(&json!({"expireAtInMs": expiry, "description": "x"})).to_listed(None);
+        assert_eq!(listed.expiry, Cell::Absent);
+        let unreadable: Vec<_> = listed.unreadable.into_keys().collect();
+        assert_eq!(unreadable, ["expires_at"]);
+        assert_eq!(listed.description, Cell::Value("x".to_owned()));
     }
 
     #[rstest]
@@ -264,6 +316,30 @@ mod tests {
             .into_option()
             .map(|address| address.to_string());
         assert_eq!(found.as_deref(), address);
+    }
+
+    #[test]
+    fn an_odd_token_changes_no_other() {
+        let token = |id: i64| {
+            json!({
+                "id": id, "userId": id, "userIdentifier": format!("API-TOKEN:ci {id}"), "name": format!("ci {id}"),
+                "description": "ask ada@example.org", "expireAtInMs": 1_795_737_600_000_i64,
+            })
+        };
+        let tokens: Vec<_> = (3..6).map(token).collect();
+        generated::assert_only_the_odd_record_changes(&tokens, |text| {
+            let text = format!("{{\"code\": 200, \"result\": {text}}}");
+            let response: Response<Vec<Item<Token>>> = serde_json::from_str(&text).unwrap();
+            let items = response.result("x").unwrap().unwrap();
+            let has_id = |token: &Token| token.id().is_some();
+            let tokens = with_ids(items, "tokens", has_id, &mut RefusedRows::default());
+            let listed = tokens.iter().map(|token| {
+                let mut listed = token.to_listed(None);
+                token.set_issuer_from_description(&mut listed);
+                listed
+            });
+            listed.collect()
+        });
     }
 
     #[test]

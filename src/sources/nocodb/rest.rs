@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::rows::{CurrentUser, Page, ServerInfo, Token, User};
-use crate::sources::ListingBuilder;
-use crate::sources::{Error, Listing};
+use crate::sources::fields;
+use crate::sources::{Error, Listing, ListingBuilder, RefusedRows};
 use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;
 use crate::upstream::pager::{Content, Pager};
@@ -94,6 +94,7 @@ pub(super) struct RestApi {
 /// All tokens, with the users and the server that explain them.
 pub(super) struct Snapshot {
     pub tokens: Vec<Token>,
+    refusals: RefusedRows,
     /// `None` if NocoDB does not list all of them.
     pub users: Option<HashMap<String, User>>,
     pub server: ServerInfo,
@@ -103,6 +104,8 @@ pub(super) struct Snapshot {
 
 struct Rows<T> {
     unique: Vec<T>,
+    /// Rows without an id.
+    refusals: RefusedRows,
     /// The number of rows on all pages, including repeated ones.
     read: usize,
     pages: usize,
@@ -110,9 +113,13 @@ struct Rows<T> {
 }
 
 impl<T> Rows<T> {
+    fn refused(&self) -> usize {
+        usize::try_from(self.refusals.count).unwrap_or(usize::MAX)
+    }
+
     /// Whether rows may have moved to a page that was already read.
     fn have_moved(&self) -> bool {
-        self.pages > 1 && self.unique.len() < self.total
+        self.pages > 1 && self.unique.len() + self.refused() < self.total
     }
 }
 
@@ -147,7 +154,7 @@ impl RestApi {
     pub async fn fetch_snapshot(&self) -> Result<Snapshot, Error> {
         let super_admin_id = self.fetch_super_admin_id().await?;
         let tokens = self
-            .fetch_rows(TOKENS_PATH, |token: &Token| token.id.clone())
+            .fetch_rows(TOKENS_PATH, |token: &Token| token.id.id())
             .await?;
         if tokens.read < tokens.total {
             let Rows { read, total, .. } = tokens;
@@ -161,15 +168,18 @@ impl RestApi {
         }
         // After the tokens, so that the user of a new token is already in the list.
         let users = optional(
-            self.fetch_rows("api/v1/users", |user: &User| user.id.clone())
+            self.fetch_rows("api/v1/users", |user: &User| user.id.id())
                 .await,
         )?;
         let users = users.filter(|users| users.read >= users.total && !users.have_moved());
         let snapshot = Snapshot {
             tokens: tokens.unique,
+            refusals: tokens.refusals,
             users: users.map(|users| {
                 let users = users.unique.into_iter();
-                users.map(|user| (user.id.clone(), user)).collect()
+                users
+                    .filter_map(|user| Some((user.id.id()?, user)))
+                    .collect()
             }),
             server: self.fetch_server_info().await?,
             super_admin_id,
@@ -187,12 +197,12 @@ impl RestApi {
     /// own tokens.
     pub async fn fetch_super_admin_id(&self) -> Result<Option<String>, Error> {
         let mut user = self.fetch_current_user().await?;
-        if user.as_ref().is_some_and(CurrentUser::is_guest) {
+        if user.as_ref().is_some_and(|user| user.id().is_none()) {
             // NocoDB does not refuse an expired session here, but reports a guest.
             self.session.forget().await;
             user = self.fetch_current_user().await?;
         }
-        match user.and_then(|user| Some((user.is_super_admin()?, user.id?))) {
+        match user.and_then(|user| Some((user.is_super_admin()?, user.id()?))) {
             Some((false, _)) => Err(own_tokens_only(SUPER_ADMIN_ADVICE)),
             Some((true, id)) => Ok(Some(id)),
             None => Ok(None),
@@ -227,11 +237,12 @@ impl RestApi {
     async fn fetch_rows<T: DeserializeOwned>(
         &self,
         path: &str,
-        id: fn(&T) -> String,
+        id: fn(&T) -> Option<String>,
     ) -> Result<Rows<T>, Error> {
         let mut ids = HashSet::new();
         let mut rows = Rows {
             unique: Vec::new(),
+            refusals: RefusedRows::default(),
             read: 0,
             pages: 0,
             total: 0,
@@ -247,7 +258,11 @@ impl RestApi {
             let count = page.list.len();
             rows.read += count;
             rows.total = total.unwrap_or(rows.total);
-            let new = page.list.into_iter().filter(|row| ids.insert(id(row)));
+            let has_id = |row: &T| id(row).is_some();
+            let list = fields::with_ids(page.list, path, has_id, &mut rows.refusals);
+            let new = list
+                .into_iter()
+                .filter(|row| id(row).is_some_and(|id| ids.insert(id)));
             rows.unique.extend(new);
             let is_last = total.is_some() && rows.read >= rows.total;
             let next = (count > 0 && !is_last).then_some(rows.read);
@@ -267,23 +282,26 @@ impl Snapshot {
             return false;
         };
         let has_others = users.len() > 1;
-        let is_of_other = |token: &Token| token.user_id().is_some_and(|id| id != own_id);
-        self.server.ee == Some(true) && has_others && !self.tokens.iter().any(is_of_other)
+        let is_of_other = |token: &Token| token.user_id().is_some_and(|id| id != *own_id);
+        self.server.is_enterprise() == Some(true)
+            && has_others
+            && !self.tokens.iter().any(is_of_other)
     }
 
     pub fn has_token(&self, id: &str) -> bool {
-        self.tokens.iter().any(|token| token.id == id)
+        self.tokens.iter().any(|token| token.id() == id)
     }
 
     pub fn listing(&self) -> Result<Listing, Error> {
         let mut builder = ListingBuilder::default();
         for token in &self.tokens {
             let users = self.users.as_ref();
-            let user = users.and_then(|users| users.get(token.user_id()?));
+            let user = users.and_then(|users| users.get(&token.user_id()?));
             builder.push(&token.to_listed(user, users.is_some()))?;
         }
         Ok(Listing {
             max_life: self.server.max_life(),
+            refusals: self.refusals.clone(),
             ..builder.finish()?
         })
     }

@@ -2,102 +2,72 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use crate::domain::{Cell, Expiry, ListedToken, Status};
+use crate::domain::{Cell, Expiry, ListedToken, Status, column};
+use crate::sources::fields::{Field, FieldReader, Item};
 use crate::sources::{MaxLife, cells};
-use crate::time;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Page<T> {
-    pub list: Vec<T>,
-    page_info: Option<PageInfo>,
+    pub list: Vec<Item<T>>,
+    #[serde(default)]
+    page_info: Item<PageInfo>,
 }
 
 /// Only the total is reliable: a page of more than 1000 rows reports a size of 1000.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct PageInfo {
-    total_rows: Option<usize>,
+    total_rows: Field,
 }
 
 impl<T> Page<T> {
     pub fn total(&self) -> Option<usize> {
-        self.page_info.as_ref()?.total_rows
+        let total = self.page_info.get()?.total_rows.integer().ok()?;
+        usize::try_from(total?).ok()
     }
-}
-
-/// A number up to version 0.301, a text in later ones.
-fn id<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Id {
-        Number(i64),
-        Text(String),
-    }
-    Ok(match Id::deserialize(value)? {
-        Id::Number(number) => number.to_string(),
-        Id::Text(text) => text,
-    })
-}
-
-/// SQLite stores a boolean as a number.
-fn flag<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Flag {
-        Bool(bool),
-        Number(i64),
-    }
-    let flag: Option<Flag> = Option::deserialize(value)?;
-    Ok(flag.map(|flag| match flag {
-        Flag::Bool(flag) => flag,
-        Flag::Number(number) => number != 0,
-    }))
 }
 
 /// Fields of later versions are absent in earlier ones.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Token {
-    #[serde(deserialize_with = "id")]
-    pub id: String,
-    pub description: Option<String>,
-    #[serde(default, deserialize_with = "cells::null_as_empty")]
-    pub fk_user_id: Cell<String>,
+    /// A number up to version 0.301, a text in later ones.
+    pub id: Field,
+    pub description: Field,
+    pub fk_user_id: Field,
     /// The mail address of that user; null if the user no longer exists.
-    #[serde(default, deserialize_with = "cells::null_as_empty")]
-    pub created_by: Cell<String>,
-    pub base_id: Option<String>,
-    pub fk_workspace_id: Option<String>,
-    pub fk_sso_client_id: Option<String>,
+    pub created_by: Field,
+    pub base_id: Field,
+    pub fk_workspace_id: Field,
+    pub fk_sso_client_id: Field,
     /// The title of that client; known only from the database.
     #[serde(skip)]
     pub single_sign_on: Option<String>,
-    pub created_at: Option<String>,
-    pub expiry: Option<String>,
-    #[serde(default, deserialize_with = "flag")]
-    pub enabled: Option<bool>,
-    #[serde(default, deserialize_with = "cells::null_as_empty")]
-    pub last_used_at: Cell<String>,
+    pub created_at: Field,
+    pub expiry: Field,
+    /// SQLite stores it as a number.
+    pub enabled: Field,
+    pub last_used_at: Field,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct User {
-    pub id: String,
-    pub email: Option<String>,
-    pub display_name: Option<String>,
-    pub roles: Option<String>,
-    #[serde(default, deserialize_with = "flag")]
-    pub blocked: Option<bool>,
-    #[serde(default, deserialize_with = "flag")]
-    pub is_deleted: Option<bool>,
+    pub id: Field,
+    pub email: Field,
+    pub display_name: Field,
+    pub roles: Field,
+    pub blocked: Field,
+    pub is_deleted: Field,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct CurrentUser {
-    pub id: Option<String>,
+    #[serde(default)]
+    id: Field,
     roles: Option<Roles>,
 }
 
@@ -105,46 +75,58 @@ pub(super) struct CurrentUser {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Roles {
-    Map(HashMap<String, Option<bool>>),
-    Text(String),
+    Map(HashMap<String, Field>),
+    Other(Field),
 }
 
 impl CurrentUser {
-    pub fn is_guest(&self) -> bool {
-        self.id.is_none()
+    pub fn id(&self) -> Option<String> {
+        self.id.id()
     }
 
     /// `None` if NocoDB does not report roles.
     pub fn is_super_admin(&self) -> Option<bool> {
         Some(match self.roles.as_ref()? {
-            Roles::Map(roles) => roles.get("super") == Some(&Some(true)),
-            Roles::Text(roles) => roles.split(',').any(|role| role.trim() == "super"),
+            Roles::Map(roles) => roles.get("super").is_some_and(|flag| flag.is(true)),
+            Roles::Other(roles) => {
+                let roles = roles.text()?;
+                roles.split(',').any(|role| role.trim() == "super")
+            }
         })
     }
 }
 
 /// What NocoDB reports even without a session.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct ServerInfo {
-    version: Option<String>,
-    pub ee: Option<bool>,
-    #[serde(default)]
-    oidc_auth_enabled: bool,
-    #[serde(default)]
-    saml_auth_enabled: bool,
-    #[serde(default)]
-    google_auth_enabled: bool,
+    version: Field,
+    ee: Field,
+    oidc_auth_enabled: Field,
+    saml_auth_enabled: Field,
+    google_auth_enabled: Field,
 }
 
 impl ServerInfo {
     pub fn has_single_sign_on(&self) -> bool {
-        self.oidc_auth_enabled || self.saml_auth_enabled || self.google_auth_enabled
+        [
+            &self.oidc_auth_enabled,
+            &self.saml_auth_enabled,
+            &self.google_auth_enabled,
+        ]
+        .into_iter()
+        .any(|is_enabled| is_enabled.is(true))
+    }
+
+    /// Whether it is the enterprise edition, if it says so.
+    pub fn is_enterprise(&self) -> Option<bool> {
+        self.ee.flag().ok()?
     }
 
     pub fn name(&self) -> String {
-        let version = self.version.as_deref().unwrap_or("of unknown version");
-        match self.ee {
+        let version = self.version.text();
+        let version = version.as_deref().unwrap_or("of unknown version");
+        match self.is_enterprise() {
             Some(false) => format!("NocoDB {version}, community edition"),
             Some(true) => format!("NocoDB {version}, enterprise edition"),
             None => format!("NocoDB {version}"),
@@ -153,7 +135,7 @@ impl ServerInfo {
 
     /// The community edition gives tokens no expiry; the limits of other editions are not known.
     pub fn max_life(&self) -> Option<MaxLife> {
-        (self.ee == Some(false)).then(|| MaxLife {
+        (self.is_enterprise() == Some(false)).then(|| MaxLife {
             life: None,
             evidence: format!("{}: API tokens never expire", self.name()),
         })
@@ -161,103 +143,111 @@ impl ServerInfo {
 }
 
 impl Token {
-    pub fn user_id(&self) -> Option<&str> {
-        match &self.fk_user_id {
-            Cell::Value(id) => Some(id),
-            _ => None,
-        }
+    pub fn id(&self) -> String {
+        self.id.id().unwrap_or_default()
+    }
+
+    pub fn user_id(&self) -> Option<String> {
+        self.fk_user_id.id()
     }
 
     /// `user` is the user of the token, if known. If `are_users_known`, a missing user does not exist.
     pub fn to_listed(&self, user: Option<&User>, are_users_known: bool) -> ListedToken {
+        let mut fields = FieldReader::default();
         let mut listed = ListedToken {
-            name: cells::text(self.description.as_deref()),
+            name: fields.text("name", &self.description),
             description: cells::text(Some(&self.remarks(user))),
-            issuer_id: self.user_id().map(str::to_owned),
+            issuer_id: self.user_id(),
             issuer_gone: self.issuer_gone(user, are_users_known),
-            account: cells::text(self.fk_workspace_id.as_deref()),
-            scope: cells::text(self.base_id.as_deref()),
-            created_at: cells::instant_cell(self.created_at.as_deref()),
-            expiry: Cell::Value(expiry(self.expiry.as_deref())),
+            account: fields.text("account", &self.fk_workspace_id),
+            scope: fields.text("scope", &self.base_id),
+            created_at: fields.instant(column::CREATED_AT, &self.created_at),
+            expiry: self.expiry(&mut fields),
             last_used_at: match &self.last_used_at {
-                Cell::Value(text) => cells::instant_cell(Some(text)),
-                Cell::Empty => Cell::Empty,
-                Cell::Absent => Cell::Absent,
+                Field::Absent => Cell::Absent,
+                at => fields.instant(column::LAST_USED_AT, at),
             },
-            status: Cell::Value(match self.enabled {
-                Some(false) => Status::Disabled,
-                Some(true) | None => Status::Active,
-            }),
-            ..ListedToken::with_id(&self.id)
+            status: self.status(&mut fields),
+            ..ListedToken::with_id(self.id())
         };
+        let by_user = user.map_or(&Field::Absent, |user| &user.email);
         let address = match &self.created_by {
-            Cell::Value(address) => Some(address),
-            _ => user.and_then(|user| user.email.as_ref()),
+            Field::Absent | Field::Null => by_user,
+            address => address,
         };
         // Nothing is reported for a deleted user, so keep what is known.
-        if user.is_some() || address.is_some() {
-            listed.issuer = cells::address(address.map(String::as_str));
+        if user.is_some() || *address != Field::Absent {
+            listed.issuer = fields.address(address);
         }
         if let Some(user) = user {
-            listed.issuer_name = cells::text(user.display_name.as_deref());
-            listed.role = cells::text(user.roles.as_deref());
+            listed.issuer_name = fields.text("issuer_name", &user.display_name);
+            listed.role = fields.text("role", &user.roles);
         }
-        listed
+        fields.finish(listed)
+    }
+
+    /// The community edition never sets an expiry.
+    fn expiry(&self, fields: &mut FieldReader) -> Cell<Expiry> {
+        match &self.expiry {
+            Field::Absent | Field::Null => Cell::Value(Expiry::Never),
+            Field::Text(text) if text.trim().is_empty() => Cell::Value(Expiry::Never),
+            date => fields.expiry(date),
+        }
+    }
+
+    fn status(&self, fields: &mut FieldReader) -> Cell<Status> {
+        match fields.flag(column::STATUS, &self.enabled) {
+            Some(false) => Cell::Value(Status::Disabled),
+            None if !fields.is_readable(column::STATUS) => Cell::Absent,
+            Some(true) | None => Cell::Value(Status::Active),
+        }
     }
 
     /// The evidence that the user no longer exists.
     fn issuer_gone(&self, user: Option<&User>, are_users_known: bool) -> Cell<String> {
-        let id = match &self.fk_user_id {
-            Cell::Absent => return Cell::Absent,
-            Cell::Empty => {
-                let evidence = "it belongs to no user, as tokens of early versions of NocoDB do";
-                return Cell::Value(evidence.to_owned());
-            }
-            Cell::Value(id) => id,
+        if self.fk_user_id == Field::Null {
+            let evidence = "it belongs to no user, as tokens of early versions of NocoDB do";
+            return Cell::Value(evidence.to_owned());
+        }
+        let Some(id) = self.user_id() else {
+            return Cell::Absent;
         };
         match (user, &self.created_by) {
-            (Some(user), _) if user.is_deleted == Some(true) => {
+            (Some(user), _) if user.is_deleted.is(true) => {
                 Cell::Value(format!("user {id} is marked as deleted in NocoDB"))
             }
-            (Some(_), _) | (None, Cell::Value(_)) => Cell::Empty,
-            (None, Cell::Absent) if !are_users_known => Cell::Absent,
-            (None, _) => Cell::Value(format!("user {id} no longer exists in NocoDB")),
+            (Some(user), _) if user.is_deleted.flag().is_err() => Cell::Absent,
+            (Some(_), _) => Cell::Empty,
+            (None, Field::Absent) if !are_users_known => Cell::Absent,
+            (None, Field::Absent | Field::Null) => {
+                Cell::Value(format!("user {id} no longer exists in NocoDB"))
+            }
+            (None, _) => Cell::Empty,
         }
     }
 
     fn remarks(&self, user: Option<&User>) -> String {
         let mut remarks = Vec::new();
-        if self.fk_sso_client_id.is_some() {
+        if self.fk_sso_client_id.text().is_some() {
             let client = self.single_sign_on.as_ref();
             let client = client.map_or(String::new(), |client| format!(" ({client})"));
             remarks.push(format!("made under single sign-on{client}"));
         }
-        if user.is_some_and(|user| user.blocked == Some(true)) {
+        if user.is_some_and(|user| user.blocked.is(true)) {
             remarks.push("its user is blocked".to_owned());
         }
         remarks.join("; ")
     }
 }
 
-/// The community edition never sets an expiry.
-fn expiry(text: Option<&str>) -> Expiry {
-    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
-        return Expiry::Never;
-    };
-    parse_expiry(text).map_or(Expiry::Unknown, Expiry::At)
-}
-
-/// A date means its first instant.
-fn parse_expiry(text: &str) -> Option<DateTime<Utc>> {
-    time::parse_system_instant(text)
-        .or_else(|| time::parse_system_instant(&format!("{text} 00:00:00")))
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
+    use crate::sources::RefusedRows;
+    use crate::sources::fields::{generated, with_ids};
 
     #[rstest]
     #[case(
@@ -271,6 +261,46 @@ mod tests {
     fn roles_have_two_forms_and_may_be_missing(#[case] json: &str, #[case] expected: Option<bool>) {
         let me: CurrentUser = serde_json::from_str(json).unwrap();
         assert_eq!(me.is_super_admin(), expected);
+    }
+
+    fn list(tokens: &str, users: &str) -> Vec<ListedToken> {
+        let users: Vec<Item<User>> = serde_json::from_str(users).unwrap();
+        let users = users.into_iter().filter_map(Item::into_option);
+        let users: HashMap<_, _> = users
+            .filter_map(|user| Some((user.id.id()?, user)))
+            .collect();
+        let page = format!("{{\"list\": {tokens}, \"pageInfo\": {{\"totalRows\": 3}}}}");
+        let page: Page<Token> = serde_json::from_str(&page).unwrap();
+        let has_id = |token: &Token| token.id.id().is_some();
+        let tokens = with_ids(page.list, "tokens", has_id, &mut RefusedRows::default());
+        let to_listed = |token: &Token| {
+            let user = token.user_id().and_then(|id| users.get(&id));
+            token.to_listed(user, true)
+        };
+        tokens.iter().map(to_listed).collect()
+    }
+
+    #[test]
+    fn an_odd_token_or_user_changes_no_other() {
+        let token = |id: i64| {
+            json!({
+                "id": id, "description": format!("ci {id}"), "fk_user_id": format!("us{id}"),
+                "base_id": null, "fk_workspace_id": "w1", "fk_sso_client_id": null, "enabled": 1,
+                "created_at": "2026-08-30 10:15:02+00:00", "expiry": "2026-12-05",
+                "last_used_at": "2026-11-20T08:01:44Z",
+            })
+        };
+        let user = |id: i64| {
+            json!({
+                "id": format!("us{id}"), "email": "ada@example.org", "display_name": "Ada",
+                "roles": "org-level-creator", "blocked": false, "is_deleted": 0,
+            })
+        };
+        let tokens: Vec<_> = (3..6).map(token).collect();
+        let users: Vec<_> = (3..6).map(user).collect();
+        let (all_tokens, all_users) = (json!(tokens).to_string(), json!(users).to_string());
+        generated::assert_only_the_odd_record_changes(&tokens, |text| list(text, &all_users));
+        generated::assert_only_the_odd_record_changes(&users, |text| list(&all_tokens, text));
     }
 
     #[test]
@@ -289,10 +319,22 @@ mod tests {
     }
 
     #[rstest]
-    #[case(None, Expiry::Never)]
-    #[case(Some(""), Expiry::Never)]
-    #[case(Some("soon"), Expiry::Unknown)]
-    fn an_unreadable_expiry_is_unknown(#[case] text: Option<&str>, #[case] expected: Expiry) {
-        assert_eq!(expiry(text), expected);
+    #[case(r#"{"id": 1}"#, Some(Expiry::Never))]
+    #[case(r#"{"id": 1, "expiry": ""}"#, Some(Expiry::Never))]
+    #[case(r#"{"id": 1, "expiry": "soon"}"#, None)]
+    #[case(r#"{"id": 1, "expiry": {}}"#, None)]
+    #[case(r#"{"id": 1, "expiry": "1970-01-01 00:00:00"}"#, None)]
+    #[case(r#"{"id": 1, "expiry": "9999-12-31"}"#, Some(Expiry::Never))]
+    fn an_expiry_is_read_or_recorded_as_unreadable(
+        #[case] json: &str,
+        #[case] expected: Option<Expiry>,
+    ) {
+        let token: Token = serde_json::from_str(json).unwrap();
+        let listed = token.to_listed(None, true);
+        assert_eq!(listed.expiry, expected.map_or(Cell::Absent, Cell::Value));
+        assert_eq!(
+            listed.unreadable.contains_key("expires_at"),
+            expected.is_none()
+        );
     }
 }

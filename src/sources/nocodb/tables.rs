@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::rows::{Token, User};
-use crate::domain::Cell;
-use crate::sources::ListingBuilder;
-use crate::sources::{Error, Listing};
+use crate::sources::fields::Field;
+use crate::sources::{Error, Listing, ListingBuilder, RefusedRow, RefusedRows};
 use crate::upstream::database::{Database, ReadTransaction, Record, Scalar};
 
 const TABLES: [(&str, &str); 3] = [
@@ -54,11 +53,25 @@ impl Tables {
 
     pub async fn listing(&self) -> Result<Listing, Error> {
         let mut builder = ListingBuilder::default();
+        let mut refusals = RefusedRows::default();
+        let mut line = 0;
         self.for_each_token(None, |token, user| {
+            line += 1;
+            if token.id.id().is_none() {
+                refusals.add(RefusedRow {
+                    file: "nc_api_tokens".to_owned(),
+                    line,
+                    reason: "it has no usable id".to_owned(),
+                });
+                return Ok(());
+            }
             builder.push(&token.to_listed(user.as_ref(), true))
         })
         .await?;
-        builder.finish()
+        Ok(Listing {
+            refusals,
+            ..builder.finish()?
+        })
     }
 
     pub async fn has_token(&self, id: &str) -> Result<bool, Error> {
@@ -157,38 +170,39 @@ struct Row<'a> {
 impl Row<'_> {
     fn token(&self) -> Token {
         Token {
-            id: self.text("t.id").unwrap_or_default(),
-            description: self.text("t.description"),
-            fk_user_id: self.cell("t.fk_user_id"),
-            created_by: Cell::Absent,
-            base_id: self.text("t.base_id"),
-            fk_workspace_id: self.text("t.fk_workspace_id"),
-            fk_sso_client_id: self.text("t.fk_sso_client_id"),
+            id: self.field("t.id"),
+            description: self.field("t.description"),
+            fk_user_id: self.field("t.fk_user_id"),
+            created_by: Field::Absent,
+            base_id: self.field("t.base_id"),
+            fk_workspace_id: self.field("t.fk_workspace_id"),
+            fk_sso_client_id: self.field("t.fk_sso_client_id"),
             single_sign_on: self.client(),
-            created_at: self.text("t.created_at"),
-            expiry: self.text("t.expiry"),
-            enabled: self.flag("t.enabled"),
-            last_used_at: self.cell("t.last_used_at"),
+            created_at: self.field("t.created_at"),
+            expiry: self.field("t.expiry"),
+            enabled: self.field("t.enabled"),
+            last_used_at: self.field("t.last_used_at"),
         }
     }
 
     /// `None` if there is no such user.
     fn user(&self) -> Option<User> {
+        self.field("u.id").id()?;
         Some(User {
-            id: self.text("u.id")?,
-            email: self.text("u.email"),
-            display_name: self.text("u.display_name"),
-            roles: self.text("u.roles"),
-            blocked: self.flag("u.blocked"),
-            is_deleted: self.flag("u.is_deleted"),
+            id: self.field("u.id"),
+            email: self.field("u.email"),
+            display_name: self.field("u.display_name"),
+            roles: self.field("u.roles"),
+            blocked: self.field("u.blocked"),
+            is_deleted: self.field("u.is_deleted"),
         })
     }
 
     /// The client's title, and whether it is still in use.
     fn client(&self) -> Option<String> {
-        let title = self.text("s.title")?;
-        let is_off = self.flag("s.enabled") == Some(false);
-        let is_deleted = self.flag("s.deleted") == Some(true);
+        let title = self.field("s.title").text()?;
+        let is_off = self.field("s.enabled").is(false);
+        let is_deleted = self.field("s.deleted").is(true);
         Some(match (is_deleted, is_off) {
             (true, _) => format!("{title}, since deleted"),
             (false, true) => format!("{title}, since disabled"),
@@ -196,37 +210,21 @@ impl Row<'_> {
         })
     }
 
-    fn cell(&self, column: &str) -> Cell<String> {
-        match self.position(column) {
-            None => Cell::Absent,
-            Some(_) => self.text(column).into(),
-        }
-    }
-
     /// In some versions ids are numbers, and in SQLite times are texts.
-    fn text(&self, column: &str) -> Option<String> {
-        match self.scalar(column) {
-            Scalar::Text(text) => Some(text),
-            Scalar::Integer(number) => Some(number.to_string()),
-            Scalar::Instant(at) => Some(at.to_rfc3339()),
-            Scalar::Local(at) => Some(at.to_string()),
-            Scalar::Date(day) => Some(day.to_string()),
-            Scalar::Null | Scalar::Bool(_) | Scalar::Real(_) | Scalar::Other(_) => None,
-        }
-    }
-
-    fn flag(&self, column: &str) -> Option<bool> {
-        match self.scalar(column) {
-            Scalar::Bool(flag) => Some(flag),
-            Scalar::Integer(number) => Some(number != 0),
-            _ => None,
-        }
-    }
-
-    fn scalar(&self, column: &str) -> Scalar {
-        match self.position(column) {
-            Some(position) => self.record.scalar(position),
-            None => Scalar::Null,
+    fn field(&self, column: &str) -> Field {
+        let Some(position) = self.position(column) else {
+            return Field::Absent;
+        };
+        match self.record.scalar(position) {
+            Scalar::Null => Field::Null,
+            Scalar::Text(text) => Field::Text(text),
+            Scalar::Integer(number) => Field::Number(number.into()),
+            Scalar::Bool(flag) => Field::Flag(flag),
+            Scalar::Instant(at) => Field::Text(at.to_rfc3339()),
+            Scalar::Date(day) => Field::Text(day.to_string()),
+            Scalar::Local(at) => Field::Text(at.to_string()),
+            Scalar::Real(number) => Field::from_real(number),
+            Scalar::Other(_) => Field::Odd("a value of another type"),
         }
     }
 

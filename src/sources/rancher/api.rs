@@ -8,8 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
-use super::responses::{Object, Page, Setting};
-use crate::sources::{Error, MaxLife};
+use super::responses::{Meta, Object, Page, Setting};
+use crate::sources::fields;
+use crate::sources::{Error, MaxLife, RefusedRows};
 use crate::text;
 use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;
@@ -80,7 +81,7 @@ impl Api {
     pub async fn object_state(&self, path: &str) -> Result<ObjectState, Error> {
         match none_if_status(self.get::<Object>(path).await, &[StatusCode::NOT_FOUND])? {
             None => Ok(ObjectState::Gone),
-            Some(object) if object.metadata.deletion_timestamp.is_some() => {
+            Some(object) if object.metadata.get().is_some_and(Meta::is_being_deleted) => {
                 Ok(ObjectState::Deleting)
             }
             Some(_) => Ok(ObjectState::Present),
@@ -109,6 +110,7 @@ impl Api {
             path: path.to_owned(),
             pager: Pager::default(),
             remaining: None,
+            refusals: RefusedRows::default(),
         }
     }
 
@@ -171,6 +173,8 @@ pub struct Pages<'a> {
     pub pager: Pager<String>,
     /// The number of items after the pages read so far, if reported.
     pub remaining: Option<u64>,
+    /// Items without a name.
+    pub refusals: RefusedRows,
 }
 
 impl Pages<'_> {
@@ -189,14 +193,16 @@ impl Pages<'_> {
             .json()
             .await
             .map_err(|error| self.explain_page_error(error))?;
+        self.remaining = metadata.remaining();
         let next = metadata.next.filter(|next| !next.is_empty());
-        self.remaining = metadata.remaining_item_count;
         // Go writes an empty list as null. A page before others is never empty.
         let has_more = next.is_some() || self.remaining.unwrap_or(0) > 0;
         if items.is_none() && has_more {
             return Err(self.content_error("a page has no items although there are more pages"));
         }
+        let has_name = |item: &T| !item.id().is_empty();
         let items = items.unwrap_or_default();
+        let items = fields::with_ids(items, &self.path, has_name, &mut self.refusals);
         let content = self.pager.content(&items);
         self.pager
             .advance(content, next)

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use reqwest::StatusCode;
 
 use super::api::{Api, MANAGEMENT, NOT_READABLE, is_name};
-use super::responses::{Attribute, Collection, Extra, Principal, Provider, User};
+use super::responses::{Attribute, Collection, Extra, Meta, Principal, Provider, User};
 use crate::domain::{Address, Cell};
 use crate::sources::{Error, cells};
 use crate::upstream::none_if_status;
+use crate::upstream::pager::Identified;
 
 /// Users missing in the list are looked up one by one, up to this number: they are new or deleted.
 const MAX_LOOKUPS: usize = 200;
@@ -37,12 +38,13 @@ pub struct People {
     configured: BTreeMap<String, Address>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Person {
     pub name: Option<String>,
     /// The login name of a user with a password in Rancher.
     pub username: Option<String>,
-    pub is_enabled: bool,
+    /// An error if that cannot be read.
+    pub is_enabled: Result<bool, String>,
     pub is_system: bool,
     /// The message of the provider when it permanently refused the user.
     pub refresh_error: Option<String>,
@@ -58,31 +60,32 @@ impl People {
         };
         let users = format!("{MANAGEMENT}/users");
         people.can_list_users = api
-            .for_each(&users, |user| people.known.extend([build_person(user)]))
+            .for_each(&users, |user| people.known.extend([build_person(&user)]))
             .await?;
         let attributes = format!("{MANAGEMENT}/userattributes");
         people.can_list_attributes = api
             .for_each(&attributes, |attribute| people.add_attribute(attribute))
             .await?;
         let providers = api.get::<Collection<Provider>>("v3/authConfigs").await;
-        people.disabled_providers =
-            none_if_status(providers, &NOT_READABLE)?.map(disabled_providers);
+        people.disabled_providers = none_if_status(providers, &NOT_READABLE)?
+            .as_ref()
+            .map(disabled_providers);
         Ok(people)
     }
 
     /// Adds an attribute to its user. Attributes outlive users, so a missing user is not created.
     fn add_attribute(&mut self, attribute: Attribute) {
-        let Some(Some(person)) = self.known.get_mut(&attribute.metadata.name) else {
+        let Some(Some(person)) = self.known.get_mut(attribute.id()) else {
             return;
         };
-        let error = attribute.metadata.refresh_error();
+        let error = attribute.metadata.get().and_then(Meta::refresh_error);
         person.refresh_error = error.map(|text| text.chars().take(MAX_ERROR_LENGTH).collect());
-        for (provider, extra) in attribute.extra.unwrap_or_default() {
-            let Some(Extra { email, username }) = extra else {
+        for (provider, extra) in attribute.extra.into_option().unwrap_or_default() {
+            let Some(Extra { email, username }) = extra.into_option() else {
                 continue;
             };
             for (field, texts) in [(EMAIL, email), (USERNAME, username)] {
-                if let Some(address) = texts.and_then(|texts| texts.first()?.trim().parse().ok()) {
+                if let Some(address) = texts.0.first().and_then(|text| text.parse().ok()) {
                     person.addresses[field].push((provider.clone(), address));
                 }
             }
@@ -96,8 +99,10 @@ impl People {
             return Ok(());
         }
         self.lookups += 1;
-        match api.get(&format!("{MANAGEMENT}/users/{id}")).await {
-            Ok(user) => self.known.extend([build_person(user)]),
+        match api.get::<User>(&format!("{MANAGEMENT}/users/{id}")).await {
+            // Nothing is known about a user who cannot be read.
+            Ok(user) if user.id() != id => {}
+            Ok(user) => self.known.extend([build_person(&user)]),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
                 self.known.insert(id.to_owned(), None);
             }
@@ -150,8 +155,8 @@ impl People {
             Some(address.clone())
         };
         let own = Some(provider);
-        let login_name = || login?.login_name.as_deref()?.trim().parse().ok();
-        let principal = || Some(parse_principal(login?.id()?)?.1);
+        let login_name = || login?.login_name.text()?.parse().ok();
+        let principal = || Some(parse_principal(&login?.id()?)?.1);
         address_from(EMAIL, own)
             .or_else(login_name)
             .or_else(|| address_from(USERNAME, own))
@@ -164,32 +169,34 @@ impl People {
     /// Whether there are other people who could have tokens.
     pub fn has_others(&self, id: &str) -> bool {
         self.known.iter().any(|(other, person)| match person {
-            Some(person) => other != id && person.is_enabled && !person.is_system,
+            Some(person) => other != id && person.is_enabled == Ok(true) && !person.is_system,
             None => false,
         })
     }
 }
 
-fn disabled_providers(providers: Collection<Provider>) -> HashSet<String> {
-    let mut providers = providers.data;
-    providers.retain(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER);
-    providers.into_iter().map(|provider| provider.id).collect()
+fn disabled_providers(providers: &Collection<Provider>) -> HashSet<String> {
+    let off = providers
+        .data
+        .iter()
+        .filter(|provider| provider.enabled.is(false));
+    let ids = off.filter_map(|provider| provider.id.id());
+    ids.filter(|id| id != LOCAL_PROVIDER).collect()
 }
 
-fn build_person(user: User) -> (String, Option<Person>) {
-    let principals = user.principal_ids.unwrap_or_default();
-    let is_not_blank = |name: &String| !name.trim().is_empty();
-    let username = user.username.filter(is_not_blank);
+fn build_person(user: &User) -> (String, Option<Person>) {
+    let principals = &user.principal_ids.0;
+    let username = user.username.text();
     let by_principal = principals.iter().filter_map(|id| parse_principal(id));
     let person = Person {
-        name: user.display_name.filter(is_not_blank).or(username.clone()),
+        name: user.display_name.text().or(username.clone()),
         username,
-        is_enabled: user.enabled != Some(false),
+        is_enabled: user.enabled.flag().map(|flag| flag != Some(false)),
         is_system: principals.iter().any(|id| id.starts_with("system://")),
         refresh_error: None,
         addresses: [Vec::new(), Vec::new(), by_principal.collect()],
     };
-    (user.metadata.name, Some(person))
+    (user.id().to_owned(), Some(person))
 }
 
 /// Provider and address of `okta_user://ada@example.org`.
@@ -204,9 +211,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::ListedToken;
+    use crate::sources::fields::{Item, generated};
 
     fn people(user: Value, attribute: Value) -> People {
-        let (id, person) = build_person(serde_json::from_value(user).unwrap());
+        let (id, person) = build_person(&serde_json::from_value(user).unwrap());
         let configured = [("u-1".to_owned(), "map@example.org".parse().unwrap())].into();
         let mut people = People {
             known: [(id, person)].into(),
@@ -268,6 +277,45 @@ mod tests {
         people.configured.clear();
         assert_eq!(address(&people), "mail@example.org");
         assert_eq!(people.address("u-2", "local", None), None);
+    }
+
+    #[test]
+    fn an_odd_user_or_attribute_changes_no_other() {
+        let read = |users: &str, attributes: &str| {
+            let users: Vec<Item<User>> = serde_json::from_str(users).unwrap();
+            let users = users.into_iter().filter_map(Item::into_option);
+            let mut people = People::default();
+            people.known.extend(users.map(|user| build_person(&user)));
+            let attributes: Vec<Item<Attribute>> = serde_json::from_str(attributes).unwrap();
+            for attribute in attributes.into_iter().filter_map(Item::into_option) {
+                people.add_attribute(attribute);
+            }
+            let listed = ["u-1", "u-2", "u-3"].map(|id| ListedToken {
+                issuer: people.address(id, "okta", None).into(),
+                issuer_gone: people.issuer_gone(id),
+                ..ListedToken::with_id(id)
+            });
+            listed.to_vec()
+        };
+        let user = |id: i64| {
+            json!({
+                "metadata": {"name": format!("u-{id}")}, "displayName": "Ada", "username": "ada",
+                "principalIds": ["local://x", format!("github_user://ada{id}@example.org")], "enabled": true,
+            })
+        };
+        let attribute = |id: i64| {
+            let annotations = json!({"cattle.io/provider-refresh-error": "gone"});
+            let extra =
+                json!({"okta": {"email": [format!("ada{id}@example.org")], "username": ["ada"]}});
+            json!({
+                "metadata": {"name": format!("u-{id}"), "annotations": annotations}, "ExtraByProvider": extra,
+            })
+        };
+        let users: Vec<_> = (1..4).map(user).collect();
+        let attributes: Vec<_> = (1..4).map(attribute).collect();
+        let (all_users, all_attributes) = (json!(users).to_string(), json!(attributes).to_string());
+        generated::assert_only_the_odd_record_changes(&users, |text| read(text, &all_attributes));
+        generated::assert_only_the_odd_record_changes(&attributes, |text| read(&all_users, text));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A token of either of Rancher's two stores, its kind and its conversion.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use super::api::EXT_PREFIX;
 use super::people::{People, Person};
 use super::responses::{Ext, Legacy, Meta, TokenFields};
-use crate::domain::{Cell, Expiry, ListedToken, Status, diff, string_enum};
+use crate::domain::{Cell, Expiry, ListedToken, Status, column, diff, string_enum};
 use crate::sources::cells;
-use crate::time;
+use crate::sources::fields::{Field, FieldReader};
 
 // Rancher creates most tokens itself, for example for login sessions, about which there should be no notices.
 string_enum! {
@@ -83,8 +83,8 @@ pub struct TokenRow {
 impl From<Legacy> for TokenRow {
     fn from(Legacy { metadata, fields }: Legacy) -> Self {
         Self {
-            external_id: metadata.name.clone(),
-            label: metadata.kind().cloned(),
+            external_id: metadata.name().to_owned(),
+            label: metadata.kind(),
             metadata,
             fields,
         }
@@ -95,15 +95,15 @@ impl From<Ext> for TokenRow {
     fn from(token: Ext) -> Self {
         let Ext {
             metadata,
-            mut spec,
+            spec,
             status,
         } = token;
-        let label = spec.kind.take().filter(|kind| !kind.is_empty());
-        let principal = spec.user_principal.as_ref();
-        let provider = principal.and_then(|principal| principal.provider.clone());
+        let label = spec.kind.text();
+        let principal = spec.user_principal.get();
+        let provider = principal.map(|principal| principal.provider.clone());
         Self {
-            external_id: format!("{EXT_PREFIX}{}", metadata.name),
-            label: label.or_else(|| metadata.kind().cloned()),
+            external_id: format!("{EXT_PREFIX}{}", metadata.name()),
+            label: label.or_else(|| metadata.kind()),
             metadata,
             fields: TokenFields {
                 auth_provider: provider.unwrap_or_default(),
@@ -115,27 +115,29 @@ impl From<Ext> for TokenRow {
     }
 }
 
-fn instant(text: Option<&String>) -> Option<DateTime<Utc>> {
-    text.and_then(|text| time::parse_system_instant(text))
-}
-
 impl TokenRow {
     pub fn user_id(&self) -> &str {
-        &self.fields.user_id
+        match &self.fields.user_id {
+            Field::Text(id) => id,
+            _ => "",
+        }
+    }
+
+    fn provider(&self) -> &str {
+        match &self.fields.auth_provider {
+            Field::Text(id) => id,
+            _ => "",
+        }
     }
 
     pub fn kind(&self, people: &People) -> TokenKind {
         let person = people.person(self.user_id());
         TokenKind::detect(
-            &self.metadata.name,
+            self.metadata.name(),
             self.label.as_deref(),
-            self.fields.is_derived,
+            self.fields.is_derived.flag().ok().flatten(),
             person.is_some_and(|person| person.is_system),
         )
-    }
-
-    fn created_at(&self) -> Option<DateTime<Utc>> {
-        instant(self.metadata.creation_timestamp.as_ref())
     }
 
     /// Whether it is not known if this is a key of a person or of Rancher itself.
@@ -149,92 +151,146 @@ impl TokenRow {
         let id = self.user_id();
         let person = people.person(id);
         let are_people_known = people.can_list_users && people.can_list_attributes;
-        let principal = self.fields.user_principal.as_ref();
-        let issuer = people.address(id, &self.fields.auth_provider, principal);
-        let created_at = self.created_at();
-        let (expiry, is_computed) = self.expiry();
+        let principal = self.fields.user_principal.get();
+        let issuer = people.address(id, self.provider(), principal);
+        let mut fields = FieldReader::default();
+        let created_at = fields.instant(column::CREATED_AT, &self.metadata.creation_timestamp);
+        let (expiry, is_computed) = self.expiry(&mut fields);
         let refusal_reason = self.refusal_reason(people, person);
-        let status = self.status(people, refusal_reason.is_some());
+        let status = self.status(people, person, refusal_reason.is_some(), &mut fields);
         let role = if self.may_be_system(people) {
             Cell::Absent
         } else {
             Cell::Value(kind.as_str().to_owned())
         };
-        let description: Vec<_> = [&self.fields.description, &refusal_reason]
+        let description: Vec<_> = [self.fields.description.text(), refusal_reason]
             .into_iter()
             .flatten()
-            .filter(|text| !text.is_empty())
-            .map(String::as_str)
             .collect();
-        ListedToken {
-            name: cells::text(self.fields.description.as_deref()),
+        let last_used_at = match &self.fields.last_used_at {
+            Field::Absent | Field::Null => cell(None, reports_use),
+            at => match fields.instant(column::LAST_USED_AT, at) {
+                Cell::Empty => cell(None, reports_use),
+                at => at,
+            },
+        };
+        let token = ListedToken {
+            name: fields.text("name", &self.fields.description),
             description: cells::text(Some(&description.join("; "))),
             issuer: cell(issuer, are_people_known),
             issuer_name: match self.issuer_name(person) {
-                Some(name) => cells::text(Some(name)),
+                Some(name) => cells::text(Some(&name)),
                 None => cell(None, are_people_known),
             },
             issuer_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
             issuer_names: self.issuer_names(person),
             issuer_gone: people.issuer_gone(id),
             role,
-            scope: cells::text(self.fields.cluster_name.as_deref()),
-            created_at: created_at.into(),
-            expiry: Cell::Value(expiry),
+            scope: fields.text("scope", &self.fields.cluster_name),
+            created_at,
+            expiry,
             is_computed,
-            last_used_at: cell(instant(self.fields.last_used_at.as_ref()), reports_use),
+            last_used_at,
             status,
             ..ListedToken::with_id(self.external_id)
-        }
+        };
+        fields.finish(token)
     }
 
     /// The expiry, and whether it is computed. Rancher ends a legacy token by its TTL alone; it fills `expiresAt` once,
     /// shortly after the creation, and only shows it.
-    fn expiry(&self) -> (Expiry, bool) {
-        let reported = instant(self.fields.expires_at.as_ref()).map(Expiry::At);
-        match (reported, self.computed_expiry()) {
-            (Some(_), Some(computed)) if self.has_outdated_date() => {
-                (computed, computed.at().is_some())
+    fn expiry(&self, fields: &mut FieldReader) -> (Cell<Expiry>, bool) {
+        let reported = self.reported_expiry();
+        let computed = match self.computed_expiry() {
+            Ok(computed) => computed,
+            Err(reason) => {
+                if reported.is_none() || !self.is_ext() {
+                    fields.refuse(column::EXPIRES_AT, reason);
+                    return (Cell::Absent, false);
+                }
+                None
             }
-            (Some(reported), _) => (reported, false),
-            (None, Some(computed)) => (computed, computed.at().is_some()),
-            (None, None) => (Expiry::Unknown, false),
+        };
+        match (reported, computed) {
+            (Some(Cell::Value(reported)), _) if !self.has_outdated_date() => {
+                (Cell::Value(reported), false)
+            }
+            (_, Some(Expiry::At(at))) => {
+                let expiry = fields.expiry_at(at);
+                (expiry, expiry != Cell::Absent)
+            }
+            (_, Some(computed)) => (Cell::Value(computed), false),
+            (Some(_), None) => (fields.expiry(&self.fields.expires_at), false),
+            (None, None) => (Cell::Value(Expiry::Unknown), false),
         }
+    }
+
+    /// What `expiresAt` says; `None` if it is empty. Go's zero time is no date.
+    fn reported_expiry(&self) -> Option<Cell<Expiry>> {
+        let field = &self.fields.expires_at;
+        let text = field.text()?;
+        if text.starts_with("0001-01-01") {
+            return None;
+        }
+        Some(FieldReader::default().expiry(field))
     }
 
     /// Whether `expiresAt` is not when Rancher ends the token.
     pub fn has_outdated_date(&self) -> bool {
-        let reported = instant(self.fields.expires_at.as_ref()).map(Expiry::At);
-        let by_ttl = self.computed_expiry().filter(|_| !self.is_ext());
-        let both = reported.zip(by_ttl);
-        both.is_some_and(|(reported, by_ttl)| !diff::is_same_expiry(reported, by_ttl))
+        let by_ttl = self.computed_expiry().ok().flatten();
+        match (self.reported_expiry(), by_ttl) {
+            (Some(Cell::Value(reported)), Some(by_ttl)) if !self.is_ext() => {
+                !diff::is_same_expiry(reported, by_ttl)
+            }
+            _ => false,
+        }
     }
 
     fn is_ext(&self) -> bool {
         self.external_id.starts_with(EXT_PREFIX)
     }
 
-    /// The expiry by the TTL; `None` if that is unknown.
-    fn computed_expiry(&self) -> Option<Expiry> {
-        let ttl = self.fields.ttl?;
+    /// The expiry by the TTL; `None` if that is unknown. An error if the TTL cannot be read.
+    fn computed_expiry(&self) -> Result<Option<Expiry>, String> {
+        let Some(ttl) = self.fields.ttl.integer()? else {
+            return Ok(None);
+        };
         if ttl <= 0 {
-            return Some(Expiry::Never);
+            return Ok(Some(Expiry::Never));
         }
-        let created_at = self.created_at()?;
+        let mut fields = FieldReader::default();
+        let created_at = fields.instant(column::CREATED_AT, &self.metadata.creation_timestamp);
+        let Cell::Value(created_at) = created_at else {
+            return Ok(None);
+        };
         let life = TimeDelta::try_milliseconds(ttl);
         let at = life.and_then(|life| created_at.checked_add_signed(life));
-        Some(match at {
-            Some(at) if at <= time::MAX_INSTANT => Expiry::At(at),
-            _ => Expiry::Never,
-        })
+        Ok(Some(match at {
+            // What is too early is refused where it is used.
+            Some(at) => cells::to_expiry(at).unwrap_or(Expiry::At(at)),
+            None => Expiry::Never,
+        }))
     }
 
     /// A token counts as active only if the states of its user and provider are known.
-    fn status(&self, people: &People, is_refused: bool) -> Cell<Status> {
+    fn status(
+        &self,
+        people: &People,
+        person: Option<&Person>,
+        is_refused: bool,
+        fields: &mut FieldReader,
+    ) -> Cell<Status> {
         if is_refused {
             return Cell::Value(Status::Disabled);
         }
-        if people.is_known(self.user_id()) && people.is_provider_known(&self.fields.auth_provider) {
+        fields.flag(column::STATUS, &self.fields.enabled);
+        if let Some(Err(reason)) = person.map(|person| &person.is_enabled) {
+            fields.refuse(column::STATUS, format!("its user: {reason}"));
+        }
+        if !fields.is_readable(column::STATUS) {
+            return Cell::Absent;
+        }
+        if people.is_known(self.user_id()) && people.is_provider_known(self.provider()) {
             return Cell::Value(Status::Active);
         }
         Cell::Absent
@@ -242,15 +298,15 @@ impl TokenRow {
 
     /// Why Rancher does not accept the token although it has not expired.
     fn refusal_reason(&self, people: &People, person: Option<&Person>) -> Option<String> {
-        if person.is_some_and(|person| !person.is_enabled) {
+        if person.is_some_and(|person| person.is_enabled == Ok(false)) {
             return Some("its user is disabled in Rancher".to_owned());
         }
-        if self.fields.enabled == Some(false) {
+        if self.fields.enabled.is(false) {
             let reason = "disabled by an administrator, or by Rancher because the provider no longer confirms its user";
             return Some(reason.to_owned());
         }
         let disabled = people.disabled_providers.as_ref()?;
-        let provider = disabled.get(&self.fields.auth_provider)?;
+        let provider = disabled.get(self.provider())?;
         Some(format!(
             "its login provider {provider} is disabled in Rancher"
         ))
@@ -259,17 +315,17 @@ impl TokenRow {
     /// Further names of the issuer that the owners file may use.
     fn issuer_names(&self, person: Option<&Person>) -> Vec<String> {
         let username = person.and_then(|person| person.username.clone());
-        let principal = self.fields.user_principal.as_ref();
-        let login = principal.and_then(|principal| principal.login_name.clone());
+        let principal = self.fields.user_principal.get();
+        let login = principal.and_then(|principal| principal.login_name.text());
         let names = [username, login].into_iter().flatten();
         names.filter(|name| !name.trim().is_empty()).collect()
     }
 
-    fn issuer_name<'a>(&'a self, person: Option<&'a Person>) -> Option<&'a str> {
-        let person = person.and_then(|person| person.name.as_deref());
-        let principal = self.fields.user_principal.as_ref();
-        let display = principal.and_then(|principal| principal.display_name.as_deref());
-        let login = principal.and_then(|principal| principal.login_name.as_deref());
+    fn issuer_name(&self, person: Option<&Person>) -> Option<String> {
+        let person = person.and_then(|person| person.name.clone());
+        let principal = self.fields.user_principal.get();
+        let display = principal.and_then(|principal| principal.display_name.text());
+        let login = principal.and_then(|principal| principal.login_name.text());
         let mut names = [person, display, login].into_iter().flatten();
         names.find(|name| !name.trim().is_empty())
     }
@@ -287,8 +343,14 @@ fn cell<T>(value: Option<T>, is_known: bool) -> Cell<T> {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
 
     use super::*;
+    use crate::sources::RefusedRows;
+    use crate::sources::fields::{generated, with_ids};
+    use crate::sources::rancher::responses::Page;
+    use crate::upstream::pager::Identified;
 
     #[rstest]
     #[case("kubeconfig-u-b4qkh", "kubeconfig")]
@@ -322,6 +384,46 @@ mod tests {
     ) {
         let detected = TokenKind::detect("token-7x2kq", label, is_derived, is_system_user);
         assert_eq!(detected, kind);
+    }
+
+    fn list<T: DeserializeOwned + Into<TokenRow> + Identified>(text: &str) -> Vec<ListedToken> {
+        let page = format!("{{\"metadata\": {{}}, \"items\": {text}}}");
+        let page: Page<T> = serde_json::from_str(&page).unwrap();
+        let has_name = |token: &T| !token.id().is_empty();
+        let items = page.items.unwrap();
+        let people = People::default();
+        with_ids(items, "tokens", has_name, &mut RefusedRows::default())
+            .into_iter()
+            .map(|token| Into::<TokenRow>::into(token).into_listed(&people, true))
+            .collect()
+    }
+
+    #[test]
+    fn an_odd_token_changes_no_other() {
+        let metadata = |id: i64| {
+            let labels = json!({"authn.management.cattle.io/kind": ""});
+            json!({"name": format!("token-{id}"), "creationTimestamp": "2026-08-30T10:15:02Z", "labels": labels})
+        };
+        let principal = json!({
+            "metadata": {"name": "okta_user://ada@example.org"}, "displayName": "Ada",
+            "loginName": "ada@example.org", "provider": "okta",
+        });
+        let fields = |id: i64| {
+            json!({
+                "metadata": metadata(id), "userId": "u-ada", "authProvider": "okta", "isDerived": true,
+                "description": format!("ci {id}"), "userPrincipal": principal, "ttl": 7_776_000_000_i64,
+                "expiresAt": "2026-11-28T10:15:02Z", "enabled": true, "lastUsedAt": "2026-11-20T08:01:44Z",
+                "clusterName": "c-m-abc123",
+            })
+        };
+        let legacy: Vec<_> = (3..6).map(fields).collect();
+        generated::assert_only_the_odd_record_changes(&legacy, list::<Legacy>);
+        let ext = |id: i64| {
+            let status = json!({"expiresAt": "2026-12-30T10:00:00+01:00"});
+            json!({"metadata": metadata(id), "spec": fields(id), "status": status})
+        };
+        let ext: Vec<_> = (3..6).map(ext).collect();
+        generated::assert_only_the_odd_record_changes(&ext, list::<Ext>);
     }
 
     #[test]

@@ -82,6 +82,7 @@ async fn every_field_of_a_token_is_read() {
 #[case::endless(json!({"ttl": 0, "expiresAt": ""}), "never", false)]
 #[case::endless_since_2_16(json!({"ttl": -1, "expiresAt": ""}), "never", false)]
 #[case::as_good_as_endless(json!({"ttl": i64::MAX, "expiresAt": ""}), "never", false)]
+#[case::far_away(json!({"ttl": 9_460_800_000_000_i64, "expiresAt": ""}), "never", false)]
 #[case::unknown(json!({"ttl": null, "expiresAt": ""}), "unknown", false)]
 #[case::without_creation(json!({"expiresAt": "", "metadata": {"creationTimestamp": null}}), "unknown", false)]
 #[tokio::test]
@@ -328,7 +329,6 @@ async fn a_list_that_stays_stale_fails_the_listing() {
 #[case::half_a_page(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"metadata\":{\"name\":\"a\"},\"token\":\"hush-"), "ends in the middle")]
 #[case::a_connection_that_breaks(|| Answer::cut("{\"metadata\":{},\"items\":[{\"token\":\"hush-"), "cannot reach")]
 #[case::no_json(|| Answer::text(200, "<html>hush-"), "not JSON")]
-#[case::something_else(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"token\":\"hush-\"}]}"), "not as documented")]
 #[case::no_list(|| Answer::text(200, "{\"type\":\"error\"}"), "not as documented")]
 #[case::elsewhere(|| Answer::status(302).with("location", "https://evil.example.org/"), "redirects to https://evil.example.org")]
 #[case::two_gigabytes(|| Answer::endless(2 << 30), "more than 32 MiB")]
@@ -378,6 +378,25 @@ async fn a_list_that_disappears_between_pages_fails_the_listing(
     }
     let error = rancher.fetch_error().await;
     assert_contains!(error, expected_text, "/users");
+}
+
+#[tokio::test]
+async fn an_object_without_a_name_is_one_refused_record() {
+    let rancher = paged();
+    rancher.state().second_page = Some(|| {
+        let page = r#"{"metadata":{},"items":[{"token":"hush-"}, "hush-", null]}"#;
+        Answer::text(200, page)
+    });
+    rancher.state().ext = Some(Vec::new());
+    let listing = rancher.fetch().await.unwrap();
+    assert_eq!((listing.count, listing.refusals.count), (2, 3));
+    let reasons = format!("{:?}", listing.refusals);
+    assert_contains!(
+        reasons,
+        "it has no usable id",
+        "it is a text instead of an object"
+    );
+    assert_lacks!(reasons, SECRET);
 }
 
 #[tokio::test]

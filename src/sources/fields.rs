@@ -1,0 +1,531 @@
+//! Reads the responses of systems field by field: a field of another shape than documented is one unreadable cell, and
+//! an item of a list without an id is one refused record.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::cells::{self, CellReader, CellRules, Value};
+use super::{RefusedRow, RefusedRows};
+use crate::domain::{Address, Cell, Expiry, ListedToken, Unreadable, column};
+use crate::time::DateRules;
+
+/// A field that should hold a text, a number or a flag.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Field {
+    #[default]
+    Absent,
+    Null,
+    Text(String),
+    Number(serde_json::Number),
+    Flag(bool),
+    /// What it is instead.
+    Odd(&'static str),
+}
+
+/// An object, or what is in its place.
+#[derive(Debug, Clone)]
+pub(crate) enum Item<T> {
+    Absent,
+    Object(T),
+    Odd(&'static str),
+}
+
+/// A list of objects. One object counts as a list of one.
+#[derive(Debug, Clone)]
+pub(crate) struct Items<T>(pub Vec<Item<T>>);
+
+/// A list of texts. One text counts as a list of one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Texts(pub Vec<String>);
+
+impl Field {
+    /// A number or a flag is the text that shows it; a blank text is none.
+    pub fn text(&self) -> Option<String> {
+        let text = match self {
+            Self::Text(text) => text.trim().to_owned(),
+            Self::Number(number) => number.to_string(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Absent | Self::Null | Self::Odd(_) => return None,
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// The id of a record: a text, or a whole number.
+    pub fn id(&self) -> Option<String> {
+        match self {
+            Self::Number(number) if number.is_f64() => None,
+            Self::Text(_) | Self::Number(_) => {
+                self.text().filter(|id| id.len() <= super::MAX_ID_LENGTH)
+            }
+            Self::Absent | Self::Null | Self::Flag(_) | Self::Odd(_) => None,
+        }
+    }
+
+    /// A whole number, also as a text; `Ok(None)` if there is none.
+    pub fn integer(&self) -> Result<Option<i64>, String> {
+        let integer = match self {
+            Self::Absent | Self::Null => return Ok(None),
+            Self::Number(number) => number.as_i64(),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Flag(_) | Self::Odd(_) => None,
+        };
+        match integer {
+            Some(integer) => Ok(Some(integer)),
+            None => Err(format!("{} is not a whole number", self.describe())),
+        }
+    }
+
+    /// `Ok(None)` if there is none.
+    pub fn flag(&self) -> Result<Option<bool>, String> {
+        let text = match self {
+            Self::Absent | Self::Null => return Ok(None),
+            Self::Flag(flag) => return Ok(Some(*flag)),
+            _ => self.text().unwrap_or_default().to_lowercase(),
+        };
+        match text.as_str() {
+            "true" | "1" => Ok(Some(true)),
+            "false" | "0" => Ok(Some(false)),
+            _ => Err(format!("{} is neither true nor false", self.describe())),
+        }
+    }
+
+    /// The flag, where one that cannot be read counts as missing.
+    pub fn is(&self, flag: bool) -> bool {
+        self.flag() == Ok(Some(flag))
+    }
+
+    pub fn from_real(number: f64) -> Self {
+        let number = serde_json::Number::from_f64(number);
+        number.map_or(Self::Odd("not a number"), Self::Number)
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Odd(what) => (*what).to_owned(),
+            field => cells::quote(&field.text().unwrap_or_default()),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Absent => Value::Absent,
+            Self::Null => Value::Empty,
+            Self::Text(text) => Value::text(text),
+            Self::Number(number) => Value::Other(number.to_string(), "a number"),
+            Self::Flag(flag) => Value::Other(flag.to_string(), "true or false"),
+            Self::Odd(what) => Value::Unreadable(format!("is {what}")),
+        }
+    }
+}
+
+impl<T: Into<String>> From<Option<T>> for Field {
+    fn from(text: Option<T>) -> Self {
+        text.map_or(Self::Null, |text| Self::Text(text.into()))
+    }
+}
+
+impl<T> Default for Item<T> {
+    fn default() -> Self {
+        Self::Absent
+    }
+}
+
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Item<T> {
+    pub fn get(&self) -> Option<&T> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Absent | Self::Odd(_) => None,
+        }
+    }
+
+    pub fn into_option(self) -> Option<T> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Absent | Self::Odd(_) => None,
+        }
+    }
+}
+
+impl<T> Items<T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(Item::get)
+    }
+}
+
+/// The objects of a list that have an id; the others are refused.
+pub(crate) fn with_ids<T>(
+    items: Vec<Item<T>>,
+    place: &str,
+    has_id: impl Fn(&T) -> bool,
+    refusals: &mut RefusedRows,
+) -> Vec<T> {
+    let mut objects = Vec::with_capacity(items.len());
+    for (number, item) in (1..).zip(items) {
+        let reason = match item {
+            Item::Object(object) if has_id(&object) => {
+                objects.push(object);
+                continue;
+            }
+            Item::Object(_) => "it has no usable id".to_owned(),
+            Item::Absent => "it is null instead of an object".to_owned(),
+            Item::Odd(what) => format!("it is {what} instead of an object"),
+        };
+        refusals.add(RefusedRow {
+            file: place.to_owned(),
+            line: number,
+            reason,
+        });
+    }
+    objects
+}
+
+/// Reads the cells of one record.
+#[derive(Debug, Default)]
+pub(crate) struct FieldReader {
+    unreadable: Unreadable,
+}
+
+impl FieldReader {
+    /// These systems write dates without a zone in UTC.
+    fn read<T>(&mut self, read: impl FnOnce(&mut CellReader<'_>) -> T) -> T {
+        let rules = CellRules {
+            dates: DateRules::utc(),
+            ..CellRules::default()
+        };
+        let mut units = std::collections::BTreeSet::new();
+        let mut reader = CellReader {
+            rules: &rules,
+            unreadable: std::mem::take(&mut self.unreadable),
+            units: &mut units,
+        };
+        let cell = read(&mut reader);
+        self.unreadable = reader.unreadable;
+        cell
+    }
+
+    /// A missing field is an empty cell.
+    pub fn text(&mut self, column: &str, field: &Field) -> Cell<String> {
+        match field {
+            Field::Absent | Field::Null => Cell::Empty,
+            field => self.read(|reader| reader.text(column, field.value())),
+        }
+    }
+
+    /// A text that is not an address, such as a login name, is an empty cell.
+    pub fn address(&mut self, field: &Field) -> Cell<Address> {
+        if let Field::Odd(what) = field {
+            self.refuse(column::ISSUER, format!("is {what}"));
+            return Cell::Absent;
+        }
+        cells::address(field.text().as_deref())
+    }
+
+    /// A missing field is an empty cell.
+    pub fn instant(&mut self, column: &str, field: &Field) -> Cell<DateTime<Utc>> {
+        match field {
+            Field::Absent | Field::Null => Cell::Empty,
+            field => self.read(|reader| reader.instant(column, field.value())),
+        }
+    }
+
+    /// A missing or empty field is an unknown expiry.
+    pub fn expiry(&mut self, field: &Field) -> Cell<Expiry> {
+        match field {
+            Field::Absent | Field::Null => Cell::Value(Expiry::Unknown),
+            field => {
+                let (expiry, _) =
+                    self.read(|reader| reader.expiry(column::EXPIRES_AT, field.value()));
+                expiry
+            }
+        }
+    }
+
+    /// An expiry that was computed.
+    pub fn expiry_at(&mut self, at: DateTime<Utc>) -> Cell<Expiry> {
+        match cells::to_expiry(at) {
+            Ok(expiry) => Cell::Value(expiry),
+            Err(reason) => {
+                self.refuse(column::EXPIRES_AT, reason);
+                Cell::Absent
+            }
+        }
+    }
+
+    /// The flag; one that cannot be read makes the cell of this column unreadable.
+    pub fn flag(&mut self, column: &str, field: &Field) -> Option<bool> {
+        field.flag().unwrap_or_else(|reason| {
+            self.refuse(column, reason);
+            None
+        })
+    }
+
+    pub fn integer(&mut self, column: &str, field: &Field) -> Option<i64> {
+        field.integer().unwrap_or_else(|reason| {
+            self.refuse(column, reason);
+            None
+        })
+    }
+
+    pub fn refuse(&mut self, column: &str, reason: String) {
+        self.unreadable.insert(column.to_owned(), reason);
+    }
+
+    pub fn is_readable(&self, column: &str) -> bool {
+        !self.unreadable.contains_key(column)
+    }
+
+    /// The token with the cells that could not be read.
+    pub fn finish(self, token: ListedToken) -> ListedToken {
+        ListedToken {
+            unreadable: self.unreadable,
+            ..token
+        }
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Field, E> {
+        Ok(Field::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Field, E> {
+        Ok(Field::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Field, D::Error> {
+        value.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Field, E> {
+        Ok(Field::Flag(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Field, E> {
+        Ok(Field::Number(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Field, E> {
+        Ok(Field::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Field, E> {
+        Ok(Field::from_real(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field, E> {
+        Ok(Field::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Field, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Field::Odd("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Field, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Field::Odd("an object"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(FieldVisitor)
+    }
+}
+
+/// Reads an object as `T`, and everything else as a [`Field`].
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Item<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<Item<T>, E> {
+        Ok(Item::Absent)
+    }
+
+    fn visit_none<E>(self) -> Result<Item<T>, E> {
+        Ok(Item::Absent)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Item<T>, D::Error> {
+        value.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Item<T>, E> {
+        Ok(Item::Odd("true or false"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Item<T>, E> {
+        Ok(Item::Odd("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Item<T>, E> {
+        Ok(Item::Odd("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Item<T>, E> {
+        Ok(Item::Odd("a number"))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Item<T>, E> {
+        Ok(Item::Odd("a text"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item<T>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Item::Odd("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Item<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(entries)).map(Item::Object)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Item<T> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(ObjectVisitor(PhantomData))
+    }
+}
+
+/// The items of a JSON value that should be a list.
+#[derive(Deserialize)]
+#[serde(untagged, bound = "T: Deserialize<'de>")]
+enum OneOrMany<T> {
+    Many(Vec<T>),
+    One(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        Ok(Self(match OneOrMany::deserialize(value)? {
+            OneOrMany::Many(items) => items,
+            OneOrMany::One(Item::Absent) => Vec::new(),
+            OneOrMany::One(item) => vec![item],
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let fields = match OneOrMany::<Field>::deserialize(value)? {
+            OneOrMany::Many(fields) => fields,
+            OneOrMany::One(field) => vec![field],
+        };
+        Ok(Self(fields.iter().filter_map(Field::text).collect()))
+    }
+}
+
+/// Generated answers: one record of a good list is changed at one place.
+#[cfg(test)]
+pub(super) mod generated {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+    use serde_json::{Value, json};
+
+    use crate::domain::ListedToken;
+
+    const CASES: u32 = 10_000;
+
+    fn odd_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,8}".prop_map(Value::from),
+            prop_oneof![
+                Just(""),
+                Just("soon"),
+                Just("0001-01-01T00:00:00Z"),
+                Just("1970-01-01"),
+                Just("+294276-12-31T23:59:59Z"),
+                Just("99999999999999999999"),
+                Just("2"),
+                Just("a@b@c"),
+            ]
+            .prop_map(Value::from),
+            Just(Value::from("é".repeat(300))),
+            any::<[i64; 2]>().prop_map(|numbers| json!(numbers)),
+            any::<i64>().prop_map(|number| json!({"id": number, "name": [number]})),
+            Just(json!(["ada@example.org", "bob@example.org"])),
+            Just(json!([[[{}]], null])),
+        ]
+    }
+
+    /// The places of all values, as JSON pointers.
+    fn add_places(value: &Value, place: &str, places: &mut Vec<String>) {
+        places.push(place.to_owned());
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let key = key.replace('~', "~0").replace('/', "~1");
+                    add_places(value, &format!("{place}/{key}"), places);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    add_places(item, &format!("{place}/{index}"), places);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `list` reads the records of a list; it may refuse one, but must not fail.
+    pub fn assert_only_the_odd_record_changes(
+        good: &[Value],
+        list: impl Fn(&str) -> Vec<ListedToken>,
+    ) {
+        let text = |records: &[Value]| serde_json::to_string(records).unwrap();
+        let expected = list(&text(good));
+        assert_eq!(expected.len(), good.len());
+        let mut places = Vec::new();
+        for (index, record) in good.iter().enumerate() {
+            let mut in_record = Vec::new();
+            add_places(record, "", &mut in_record);
+            places.extend(in_record.into_iter().map(|place| (index, place)));
+        }
+        let config = Config {
+            cases: CASES,
+            failure_persistence: None,
+            ..Config::default()
+        };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let changes = (proptest::sample::select(places), odd_value());
+        TestRunner::new_with_rng(config, rng)
+            .run(&changes, |((index, place), odd)| {
+                let mut records = good.to_vec();
+                *records[index].pointer_mut(&place).unwrap() = odd;
+                let listed = list(&text(&records));
+                prop_assert!(listed.len() + 1 >= good.len());
+                for (other, token) in expected.iter().enumerate() {
+                    prop_assert!(other == index || listed.contains(token), "{token:?}");
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+}
