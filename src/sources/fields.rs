@@ -28,8 +28,9 @@ pub(crate) enum Field {
 }
 
 /// An object, or what is in its place.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) enum Item<T> {
+    #[default]
     Absent,
     Object(T),
     Odd(&'static str),
@@ -126,12 +127,6 @@ impl Field {
 impl<T: Into<String>> From<Option<T>> for Field {
     fn from(text: Option<T>) -> Self {
         text.map_or(Self::Null, |text| Self::Text(text.into()))
-    }
-}
-
-impl<T> Default for Item<T> {
-    fn default() -> Self {
-        Self::Absent
     }
 }
 

@@ -105,9 +105,7 @@ impl Source for Config {
 
     async fn check(&self) -> Result<CheckReport, Error> {
         let source = self.clone();
-        run_blocking(move || check(&source))
-            .await
-            .map(CheckReport::from)
+        run_blocking(move || check(&source)).await
     }
 
     fn missing_to_revoke(&self) -> Option<&'static str> {
@@ -144,7 +142,7 @@ fn fetch(source: &Config, previous: Option<&str>) -> Result<Fetched<Listing>, Er
     Ok(Fetched::New(listing))
 }
 
-fn check(source: &Config) -> Result<String, Error> {
+fn check(source: &Config) -> Result<CheckReport, Error> {
     let stamp = FileStamp::take(&source.path)?;
     let mut first = None;
     let mut on_unreadable = |cell: UnreadableCell| {
@@ -172,7 +170,11 @@ fn check(source: &Config) -> Result<String, Error> {
     if let Some(cell) = first {
         let _ = write!(summary, "; cannot be read, the first: {cell}");
     }
-    Ok(summary)
+    Ok(CheckReport {
+        summary,
+        notes: preview.listing.columns.notes(count),
+        ..CheckReport::default()
+    })
 }
 
 /// For a check: how numbers were read as dates.
@@ -426,11 +428,26 @@ pub(super) fn parse_token<const N: usize>(
             "issuer_name" => token.issuer_name = cells.text(name, value),
             column::STATUS => token.status = cells.status(name, value),
             "issuer_id" => token.issuer_id = cells.text(name, value).into_option(),
+            "issuer_gone" => token.issuer_gone = issuer_gone(cells.text(name, value)),
             _ => return Err(format!("{name} is not a column of tokens")),
         }
     }
     token.unreadable.append(&mut cells.unreadable);
     Ok(token)
+}
+
+/// The evidence that the issuer is gone: a text of the source, or ours if it only says that they are.
+fn issuer_gone(cell: Cell<String>) -> Cell<String> {
+    match cell {
+        Cell::Value(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "1" => {
+                Cell::Value("its source reports that the issuer is gone".to_owned())
+            }
+            "false" | "f" | "no" | "0" => Cell::Empty,
+            _ => Cell::Value(text),
+        },
+        cell => cell,
+    }
 }
 
 fn external_id(value: Value) -> Result<String, String> {

@@ -26,8 +26,8 @@ use crate::domain::{Cell, ListedToken, Status, Token, column};
 use super::cells::CellRules;
 use super::file::run_blocking;
 use super::{
-    CheckReport, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Right,
-    Source, hex,
+    CheckReport, ColumnCounts, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow,
+    RefusedRows, Right, Source, hex,
 };
 use super::{ListingBuilder, RowPosition};
 use crate::time::{DateRules, shift};
@@ -174,7 +174,8 @@ impl Source for SqlSource {
     /// need.
     async fn check(&self) -> Result<CheckReport, Error> {
         let mut transaction = self.begin_read().await?;
-        let mut parts = vec![self.check_query(&mut transaction).await?];
+        let (summary, notes) = self.check_query(&mut transaction).await?;
+        let mut parts = vec![summary];
         if self.query.is_incremental() {
             parts
                 .push("the query returns only changes, so no token is ever marked gone".to_owned());
@@ -199,7 +200,7 @@ impl Source for SqlSource {
         Ok(CheckReport {
             summary: parts.join("; "),
             rights,
-            ..CheckReport::default()
+            notes,
         })
     }
 
@@ -309,7 +310,11 @@ impl SqlSource {
     }
 
     /// Reports which columns the query returns, and how many of the first rows are valid.
-    async fn check_query(&self, transaction: &mut ReadTransaction<'_>) -> Result<String, Error> {
+    async fn check_query(
+        &self,
+        transaction: &mut ReadTransaction<'_>,
+    ) -> Result<(String, Vec<String>), Error> {
+        let mut counts = ColumnCounts::default();
         let mut checked = 0;
         let mut refused = 0;
         let mut first_refusal = None;
@@ -318,6 +323,7 @@ impl SqlSource {
             checked = number;
             match token {
                 Ok(token) => {
+                    counts.count(&token);
                     if let Some((column, why)) = token.unreadable.first_key_value() {
                         first_unreadable.get_or_insert(format!("row {number}: {column} {why}"));
                     }
@@ -348,7 +354,7 @@ impl SqlSource {
         if let Some(cell) = first_unreadable {
             let _ = write!(summary, "; cannot be read, the first: {cell}");
         }
-        Ok(summary)
+        Ok((summary, counts.notes(checked - refused)))
     }
 
     /// A warning if the credentials permit writes although none are configured.

@@ -267,13 +267,10 @@ async fn expiry_and_status_follow_from_date_and_flags(
 }
 
 #[tokio::test]
-async fn a_token_without_an_id_is_one_refused_record() {
+async fn an_expiry_that_cannot_be_read_is_one_unreadable_cell() {
     let gcore = Gcore::new();
     gcore.token(token(42, 1, json!({"exp_date": "soon"})));
-    gcore.token(token(43, 1, json!({"id": {}})));
-    let listing = fetch(&gcore.start()).await.unwrap();
-    assert_eq!((listing.count, listing.refusals.count), (1, 1));
-    let token = listing.tokens.map(Result::unwrap).next().unwrap();
+    let token = fetch_token(&gcore, 42).await;
     assert_eq!(token.expiry, Cell::Absent);
     assert_contains!(token.unreadable["expires_at"], "\"soon\" is not a date");
 }

@@ -243,6 +243,56 @@ fn a_token_is_marked_once_also_when_its_end_is_long_past(
 }
 
 #[rstest]
+fn a_token_whose_users_row_is_gone_is_orphaned(#[values(Sqlite, Postgres)] theirs: Db) {
+    let mut world = World::new(Db::Sqlite);
+    let portal = Portal::new(theirs, &world);
+    let query = "SELECT id AS external_id, title AS name, person.mail AS issuer_email, ends AS expires_at, \
+                 CASE WHEN person.mail IS NULL THEN 'no person has the address ' || api_token.mail END AS issuer_gone \
+                 FROM api_token LEFT JOIN person ON person.mail = api_token.mail";
+    world.table(&source(&portal.url(), query, ""));
+    portal.insert(&[
+        "1, 'kept', 'ada@example.org', '2027-12-01 00:00:00'",
+        "2, 'orphan', 'gone@example.org', '2027-12-01 00:00:00'",
+    ]);
+    world.at("2026-11-24 00:00:00").sweep();
+    let findings = world.list(&["finding", "list", "--kind", "orphaned"]);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0]["token_name"], "orphan");
+    assert_contains!(
+        findings[0]["evidence"].as_str().unwrap(),
+        "no person has the address"
+    );
+}
+
+#[test]
+fn a_check_names_columns_without_values() {
+    let mut world = World::new(Db::Sqlite);
+    let portal = Portal::new(Db::Sqlite, &world);
+    let query = "SELECT id AS external_id, datetime(ends, 'unixepoch') AS expires_at, state AS created_at, \
+                 CASE WHEN id = 3 THEN mail END AS issuer_email FROM api_token";
+    world.table(&source(&portal.url(), query, ""));
+    portal.insert(&[
+        "1, 'a', 'a@example.org', '1795737600000'",
+        "2, 'b', 'b@example.org', '1795737600000'",
+        "3, 'c', 'c@example.org', '1795737600000'",
+    ]);
+    let checked = world.run(&["source", "check", "portal"]);
+    checked
+        .exits(0)
+        .says("note    expires_at is empty or NULL in all 3 records")
+        .says("note    issuer_email is empty or NULL in 2 of 3 records")
+        .says("note    created_at cannot be read in all 3 records");
+    world
+        .run(&["check"])
+        .says("expires_at is empty or NULL in all 3 records");
+    let without = "SELECT id AS external_id FROM api_token";
+    world.replace_tables(&source(&portal.url(), without, ""));
+    world
+        .run(&["source", "check", "portal"])
+        .says("there is no expires_at, so no expiry is known");
+}
+
+#[rstest]
 fn an_expiry_by_policy_is_not_marked_at_the_source(#[values(Sqlite, Postgres)] theirs: Db) {
     let mut world = World::new(Db::Sqlite);
     let portal = Portal::new(theirs, &world);

@@ -212,17 +212,19 @@ impl Token {
         let Some(id) = self.user_id() else {
             return Cell::Absent;
         };
+        let is_unknown = match user {
+            Some(user) => user.is_deleted.flag().is_err(),
+            None => self.created_by == Field::Absent && !are_users_known,
+        };
         match (user, &self.created_by) {
+            _ if is_unknown => Cell::Absent,
             (Some(user), _) if user.is_deleted.is(true) => {
                 Cell::Value(format!("user {id} is marked as deleted in NocoDB"))
             }
-            (Some(user), _) if user.is_deleted.flag().is_err() => Cell::Absent,
-            (Some(_), _) => Cell::Empty,
-            (None, Field::Absent) if !are_users_known => Cell::Absent,
             (None, Field::Absent | Field::Null) => {
                 Cell::Value(format!("user {id} no longer exists in NocoDB"))
             }
-            (None, _) => Cell::Empty,
+            _ => Cell::Empty,
         }
     }
 

@@ -14,9 +14,10 @@ use crate::upstream::database::{ReadTransaction, Record, Scalar};
 
 use super::statement::{Dialect, Statement};
 
-/// The columns of a file, and the issuer's id at the source, for an owners file.
-const TOKEN_COLUMNS: Columns<13> = {
-    let mut names = ["issuer_id"; 13];
+/// The columns of a file, the issuer's id at the source, for an owners file, and whether the issuer is gone.
+const TOKEN_COLUMNS: Columns<14> = {
+    let mut names = ["issuer_id"; 14];
+    names[13] = "issuer_gone";
     let mut index = 0;
     while index < file::COLUMNS.names.len() {
         names[index] = file::COLUMNS.names[index];
@@ -46,7 +47,7 @@ impl TokenQuery {
         transaction: &mut ReadTransaction<'_>,
         since: DateTime<Utc>,
         mut each: impl FnMut(u64, Result<ListedToken, String>) -> Result<ControlFlow<()>, Error> + Send,
-    ) -> Result<ColumnMap<13>, Error> {
+    ) -> Result<ColumnMap<14>, Error> {
         let values = self.values(since);
         let mut columns = None;
         let mut line = 0;
@@ -99,7 +100,7 @@ impl TokenQuery {
         names.map(|_| Scalar::Instant(since)).collect()
     }
 
-    fn map_columns(names: &[String]) -> Result<ColumnMap<13>, Error> {
+    fn map_columns(names: &[String]) -> Result<ColumnMap<14>, Error> {
         ColumnMap::new("query", &TOKEN_COLUMNS, names)
     }
 }
@@ -112,7 +113,7 @@ pub(super) struct ColumnMap<const N: usize> {
     units: BTreeSet<&'static str>,
 }
 
-impl ColumnMap<13> {
+impl ColumnMap<14> {
     /// The reason of a refusal names the token.
     fn token(
         &self,
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
 
     /// A valid value of each column, in their order.
-    fn row(number: usize) -> [Scalar; 13] {
+    fn row(number: usize) -> [Scalar; 14] {
         let text = |text: &str| Scalar::Text(text.to_owned());
         [
             Scalar::Text(format!("t{number}")),
@@ -242,6 +243,7 @@ mod tests {
             text("Ada"),
             Scalar::Bool(true),
             Scalar::Integer(7),
+            Scalar::Null,
         ]
     }
 
@@ -264,7 +266,7 @@ mod tests {
     }
 
     /// The token as JSON, without what these keys say.
-    fn read(row: [Scalar; 13], without: &[&str]) -> Json {
+    fn read(row: [Scalar; 14], without: &[&str]) -> Json {
         let rules = CellRules::default();
         let values = row.map(to_value);
         let token = file::parse_token(&TOKEN_COLUMNS, values, &rules, &mut BTreeSet::new());
@@ -277,7 +279,7 @@ mod tests {
 
     #[test]
     fn one_odd_value_changes_nothing_else() {
-        let fields: [&[&str]; 13] = [
+        let fields: [&[&str]; 14] = [
             &["external_id"],
             &["name"],
             &["issuer"],
@@ -291,9 +293,10 @@ mod tests {
             &["issuer_name"],
             &["status"],
             &["issuer_id"],
+            &["issuer_gone"],
         ];
         for number in 0..10_000 {
-            let column = 1 + number / 12 % 12;
+            let column = 1 + number / 12 % 13;
             let mut row_with_odd_value = row(number);
             row_with_odd_value[column] = odd(number);
             let mut without = fields[column].to_vec();
