@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use lapsed::clock::Clock;
-use lapsed::domain::{Address, Backoff, Policy, Schedule, Step};
+use lapsed::domain::{Account, Address, Backoff, Policy, Schedule, Step};
 use lapsed::engine::{self, Delivery, Engine, LastPurge, Mailer, Retention, Settings};
 use lapsed::notify::message::{MailIdentity, Writer};
 use lapsed::notify::smtp::{Relay, SessionSettings, SmtpSettings, Tls};
@@ -272,8 +272,17 @@ pub fn policy(accounts: u64) -> Policy {
         zone: chrono_tz::UTC,
         admins: Vec::new(),
         accounts: (0..accounts)
-            .map(|a| (format!("account-{a}"), admins(a)))
+            .map(|a| {
+                let name = format!("account-{a}");
+                let account = Account {
+                    name: name.clone(),
+                    admins: admins(a),
+                    steps: None,
+                };
+                (name, account)
+            })
             .collect::<BTreeMap<_, _>>(),
+        source_steps: BTreeMap::new(),
         max_per_sweep: 0,
         rules: lapsed::domain::Rules::default(),
     }

@@ -59,8 +59,12 @@ pub fn config(dir: &Path, url: &str, port: u16, accounts: u64) -> anyhow::Result
         "[store]\nurl = \"{url}\"\n[notify]\nfrom = \"tokens@example.com\"\nadmins = []\nadmin_digest = \"off\"\nmerge_ahead = \"0s\"\n\
          max_per_sweep = 0\n[smtp]\nurl = \"smtp://127.0.0.1:{port}?tls=none\"\nconnections = 16\n[http]\nlisten = \"off\"\n"
     );
-    for (name, admins) in data::policy(accounts).accounts {
-        let admins: Vec<_> = admins.iter().map(|admin| format!("\"{admin}\"")).collect();
+    for (name, account) in data::policy(accounts).accounts {
+        let admins: Vec<_> = account
+            .admins
+            .iter()
+            .map(|admin| format!("\"{admin}\""))
+            .collect();
         writeln!(
             text,
             "[[account]]\nname = \"{name}\"\nadmins = [{}]",

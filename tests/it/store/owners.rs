@@ -25,6 +25,7 @@ async fn save(store: &Store, directory: &str, email: &str, status: IdentityStatu
     let identity = Identity {
         email: address(email),
         account_id: None,
+        account_chosen: false,
         name: None,
         status,
         known_status: status,
