@@ -150,9 +150,9 @@ impl ColumnCounts {
         }
     }
 
-    /// What a person should look at, of a listing with this many records: columns that are empty or unreadable in all
-    /// or most of them, and missing expiries.
-    fn notes(&self, records: u64) -> Vec<String> {
+    /// What a person should look at, of a listing with this many records: the `first` cell that cannot be read, columns
+    /// that are empty or unreadable in all or most records, and missing expiries.
+    fn notes(&self, records: u64, first: Option<String>) -> Vec<String> {
         if records == 0 {
             return Vec::new();
         }
@@ -163,7 +163,8 @@ impl ColumnCounts {
             _ => None,
         };
         let expected = [column::ISSUER, column::EXPIRES_AT, column::CREATED_AT];
-        let mut notes = Vec::new();
+        let first = first.map(|cell| format!("a cell cannot be read, {cell}"));
+        let mut notes = Vec::from_iter(first);
         for (name, count) in &self.0 {
             if let Some(how_often) = in_most(count.unreadable) {
                 notes.push(format!("{name} cannot be read {how_often}"));

@@ -1,7 +1,7 @@
 //! Syncs sources: lists them concurrently, and when all have answered, merges one listing after the other into the
 //! store.
 
-use std::fmt;
+mod doubt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -21,9 +21,10 @@ use super::findings::{judge_expiries, judge_source};
 use super::leased::{LeasedStore, counted_page, page};
 use super::merge::{Changes, Walk};
 use super::upstream::{
-    self, Answer, GUARD_FROM, Preview, SOURCE, Shrunk, SweepOptions, SyncAttempt, WatchedSource,
-    check_shrunk, ensure_not_renamed, list_all, select_due, sources_that_mark_expired,
+    self, Answer, Preview, SOURCE, SweepOptions, SyncAttempt, WatchedSource, ensure_not_renamed,
+    list_all, select_due, sources_that_mark_expired,
 };
+use doubt::Doubt;
 
 /// What a sync would change about one token.
 #[derive(Debug, Clone, PartialEq)]
@@ -344,75 +345,6 @@ pub(super) fn refused_rows_problem(refusals: &RefusedRows) -> Option<String> {
             rows_were(refusals.count)
         )
     })
-}
-
-/// Why a listing is rejected unless an operator accepts it.
-enum Doubt {
-    /// It has at most half of the tokens of the last good one.
-    Shrunk(Shrunk),
-    /// In at least half of its records, a column cannot be read that could be read in the last good one.
-    Unreadable { column: String, count: u64, of: u64 },
-}
-
-impl Doubt {
-    fn about(listing: &Listing, row: &SourceRow) -> Option<Self> {
-        if listing.is_partial {
-            return None;
-        }
-        if let Some(shrunk) = check_shrunk(listing.count, row.size()) {
-            return Some(Self::Shrunk(shrunk));
-        }
-        let readable = row.readable_columns.as_deref().unwrap_or("[]");
-        let readable: Vec<String> = serde_json::from_str(readable).unwrap_or_default();
-        let of = listing.count;
-        let mut counts = listing.columns.0.iter();
-        let (column, count) = counts.find(|(column, count)| {
-            of >= GUARD_FROM && count.unreadable * 2 >= of && readable.contains(column)
-        })?;
-        Some(Self::Unreadable {
-            column: column.clone(),
-            count: count.unreadable,
-            of,
-        })
-    }
-
-    fn into_error(self, name: &str, listing: &Listing) -> Error {
-        let name = name.to_owned();
-        match self {
-            Self::Shrunk(Shrunk { found, before }) => match listing.refusals.shown.first() {
-                Some(first) => Error::MostlyRefused {
-                    count: listing.refusals.count,
-                    first: first.to_string(),
-                    found,
-                    before,
-                },
-                None => Error::Shrunk {
-                    name,
-                    found,
-                    before,
-                },
-            },
-            Self::Unreadable { column, count, of } => Error::MostlyUnreadable {
-                name,
-                column,
-                count,
-                of,
-            },
-        }
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shrunk(Shrunk { found, before }) => {
-                write!(f, "{found} tokens instead of {before}")
-            }
-            Self::Unreadable { column, count, of } => {
-                write!(f, "{column} unreadable in {count} of {of} records")
-            }
-        }
-    }
 }
 
 /// A listing, with the owners file of the source.

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::{Address, Cell, Expiry, Status, Unreadable, column};
 use crate::text::{clean, cut, is_control};
-use crate::time::{self, DateRules, Moment, NoInstant};
+use crate::time::{self, DateRules, Moment, NoInstant, shift};
 
 const MAX_CELL_LENGTH: usize = 64 * 1024;
 
@@ -330,6 +331,9 @@ pub(crate) fn parse_expiry(
     match dates.parse(text) {
         Ok(moment) => Ok((to_expiry(moment.at)?, Some(moment))),
         Err(NoInstant::TooLate) => Ok((Expiry::Never, None)),
+        Err(NoInstant::WithoutZone) if is_never_in_every_zone(text, dates) => {
+            Ok((Expiry::Never, None))
+        }
         Err(NoInstant::TooEarly) => Err(TOO_EARLY.to_owned()),
         Err(_) if is_zero_date(text) || text.eq_ignore_ascii_case("-infinity") => {
             Err(TOO_EARLY.to_owned())
@@ -339,6 +343,15 @@ pub(crate) fn parse_expiry(
             "never, or leave it empty if it is unknown",
         )),
     }
+}
+
+fn is_never_in_every_zone(text: &str, dates: &DateRules) -> bool {
+    let in_utc = DateRules {
+        timezone: Some(Tz::UTC),
+        ..dates.clone()
+    };
+    let moment = in_utc.parse(text);
+    moment.is_ok_and(|moment| to_expiry(shift(moment.at, -TimeDelta::days(1))) == Ok(Expiry::Never))
 }
 
 /// # Errors

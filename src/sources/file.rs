@@ -167,12 +167,9 @@ fn check(source: &Config) -> Result<CheckReport, Error> {
         format!("{what}, {count} tokens")
     };
     summary.push_str(&describe_units(&preview.units));
-    if let Some(cell) = first {
-        let _ = write!(summary, "; cannot be read, the first: {cell}");
-    }
     Ok(CheckReport {
         summary,
-        notes: preview.listing.columns.notes(count),
+        notes: preview.listing.columns.notes(count, first),
         ..CheckReport::default()
     })
 }

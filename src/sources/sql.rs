@@ -351,10 +351,7 @@ impl SqlSource {
         if let Some(reason) = first_refusal {
             let _ = write!(summary, ", {refused} refused, the first: {reason}");
         }
-        if let Some(cell) = first_unreadable {
-            let _ = write!(summary, "; cannot be read, the first: {cell}");
-        }
-        Ok((summary, counts.notes(checked - refused)))
+        Ok((summary, counts.notes(checked - refused, first_unreadable)))
     }
 
     /// A warning if the credentials permit writes although none are configured.

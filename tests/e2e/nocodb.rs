@@ -148,10 +148,11 @@ async fn fields_of_later_versions_are_read() {
     let expected = [
         "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active 2026-11-01 08:00:00 UTC",
         "2 Value(Never) Empty disabled 2026-11-21 21:39:13 UTC",
-        "3 Value(Unknown) Absent active 2026-11-21 21:39:13 UTC",
+        "3 Absent Absent active 2026-11-21 21:39:13 UTC",
         "tok4 Value(Never) Absent active 2026-11-21 21:39:13 UTC",
     ];
     assert_eq!(lines, expected);
+    assert!(tokens[2].unreadable["expires_at"].contains("is not a date"));
 }
 
 #[tokio::test]

@@ -444,6 +444,11 @@ fn several_accounts_without_a_sign_in_name_are_ambiguous_while_one_works() {
         observe(Some(bound("b")), &[("a", off), ("b", off)]),
         one(person("b", off))
     );
+}
+
+#[test]
+fn an_account_that_has_the_mailbox_beside_another_address_counts_as_one_of_several() {
+    let (on, off) = (IdentityStatus::Active, IdentityStatus::Disabled);
     // The address of a person who left is now an additional address of a colleague.
     let mut colleague = person("a", on);
     colleague.main = Some(address("bea@example.org"));

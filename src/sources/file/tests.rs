@@ -167,12 +167,12 @@ async fn a_check_reports_its_result_or_the_invalid_row() {
         "CSV, the first 1000 tokens are valid"
     );
     assert_eq!(check("few.json").await.unwrap().summary, "JSON, 2 tokens");
-    let summary = check("bad.csv").await.unwrap().summary;
+    let notes = check("bad.csv").await.unwrap().notes;
     let expected = format!(
-        "CSV, 2 tokens; cannot be read, the first: {}:3: expires_at \"soon\" ",
+        "a cell cannot be read, {}:3: expires_at \"soon\" ",
         bad.display()
     );
-    assert!(summary.starts_with(&expected), "{summary}");
+    assert!(notes[0].starts_with(&expected), "{notes:?}");
     folder.write(
         "numbers.csv",
         "external_id,expires_at,created_at\na,1796428800,1795161704000\n",

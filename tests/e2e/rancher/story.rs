@@ -286,7 +286,7 @@ fn no_secret_of_rancher_is_left_anywhere() {
     ] {
         note(world.run(&[command, &["--format", "json"]].concat()));
     }
-    for expected_text in ["not as documented", "answered 400"] {
+    for expected_text in ["it has no usable id", "answered 400"] {
         assert!(
             outputs.iter().any(|text| text.contains(expected_text)),
             "{outputs:?}"
