@@ -135,7 +135,8 @@ fn split(text: &str) -> Vec<&str> {
         }
     }
     parts.push(&text[start..]);
-    let parts = parts.into_iter().map(str::trim);
+    let is_around = |c: char| c.is_whitespace() || c == '"' && !has_quotes;
+    let parts = parts.into_iter().map(|part| part.trim_matches(is_around));
     parts
         .filter(|part| !part.is_empty() && !is_placeholder(part))
         .collect()
