@@ -4,7 +4,7 @@
 mod stamp;
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 
