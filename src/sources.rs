@@ -136,10 +136,15 @@ pub struct ColumnCount {
 
 /// The columns of a listing by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ColumnCounts(pub BTreeMap<String, ColumnCount>);
+pub struct ColumnCounts {
+    pub by_name: BTreeMap<String, ColumnCount>,
+    /// More than tokens where several records are about one.
+    pub records: u64,
+}
 
 impl ColumnCounts {
     fn count(&mut self, token: &ListedToken) {
+        self.records += 1;
         for (name, has_value) in token.columns() {
             let count = self.of(name);
             count.values += u64::from(has_value);
@@ -150,9 +155,10 @@ impl ColumnCounts {
         }
     }
 
-    /// What a person should look at, of a listing with this many records: the `first` cell that cannot be read, columns
+    /// What a person should look at, of the records of a listing: the `first` cell that cannot be read, columns
     /// that are empty or unreadable in all or most records, and missing expiries.
-    fn notes(&self, records: u64, first: Option<String>) -> Vec<String> {
+    fn notes(&self, first: Option<String>) -> Vec<String> {
+        let records = self.records;
         if records == 0 {
             return Vec::new();
         }
@@ -165,7 +171,7 @@ impl ColumnCounts {
         let expected = [column::ISSUER, column::EXPIRES_AT, column::CREATED_AT];
         let first = first.map(|cell| format!("a cell cannot be read, {cell}"));
         let mut notes = Vec::from_iter(first);
-        for (name, count) in &self.0 {
+        for (name, count) in &self.by_name {
             if let Some(how_often) = in_most(count.unreadable) {
                 notes.push(format!("{name} cannot be read {how_often}"));
             }
@@ -174,7 +180,7 @@ impl ColumnCounts {
                 notes.push(format!("{name} is empty or NULL {how_often}"));
             }
         }
-        if !self.0.contains_key(column::EXPIRES_AT) {
+        if !self.by_name.contains_key(column::EXPIRES_AT) {
             notes.push("there is no expires_at, so no expiry is known".to_owned());
         }
         notes
@@ -183,7 +189,7 @@ impl ColumnCounts {
     /// The names of the columns that have values, most of which can be read.
     pub fn readable(&self) -> Vec<&str> {
         let mut columns = Vec::new();
-        for (name, count) in &self.0 {
+        for (name, count) in &self.by_name {
             if count.values > count.unreadable {
                 columns.push(name.as_str());
             }
@@ -193,10 +199,10 @@ impl ColumnCounts {
 
     fn of(&mut self, name: &str) -> &mut ColumnCount {
         // Without an allocation for each cell.
-        if !self.0.contains_key(name) {
-            self.0.insert(name.to_owned(), ColumnCount::default());
+        if !self.by_name.contains_key(name) {
+            self.by_name.insert(name.to_owned(), ColumnCount::default());
         }
-        self.0.get_mut(name).expect("inserted above")
+        self.by_name.get_mut(name).expect("inserted above")
     }
 }
 

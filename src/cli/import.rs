@@ -45,7 +45,7 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
         .map_err(anyhow::Error::from)??;
     let unreadable: u64 = listing
         .columns
-        .0
+        .by_name
         .values()
         .map(|count| count.unreadable)
         .sum();

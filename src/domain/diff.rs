@@ -107,7 +107,13 @@ impl MergeRules<'_> {
             (Expiry::Never | Expiry::Unknown, Some(at)) => {
                 (Expiry::At(at), Some(ExpiryOrigin::Policy))
             }
-            _ if listed.expiry == Cell::Absent => return,
+            // An import does not know the policy of the source.
+            _ if listed.expiry == Cell::Absent
+                && (self.asked_at.is_none()
+                    || token.expiry_origin != Some(ExpiryOrigin::Policy)) =>
+            {
+                return;
+            }
             (Expiry::Unknown, None) => (Expiry::Unknown, None),
             (Expiry::At(_), _) if listed.is_computed => (reported, Some(ExpiryOrigin::Computed)),
             (Expiry::At(_) | Expiry::Never, _) => (reported, Some(ExpiryOrigin::Source)),
@@ -133,8 +139,8 @@ impl MergeRules<'_> {
     }
 }
 
-/// Sets the owners. The known issuer stays the issuer while among them; otherwise that is the first. The listed name
-/// and the evidence that the issuer is gone are about the first.
+/// Sets the owners. The known issuer stays the issuer while among them; otherwise that is the first. The listed name is
+/// that of the first; the evidence that the issuer is gone is about all.
 fn set_owners(known: &mut Token, listed: &mut ListedToken) {
     let first = match std::mem::take(&mut listed.issuer) {
         Cell::Absent => return,
@@ -150,7 +156,6 @@ fn set_owners(known: &mut Token, listed: &mut ListedToken) {
             .is_some_and(|known| owners.contains(known))
     {
         listed.issuer_name = Cell::Absent;
-        listed.issuer_gone = Cell::Absent;
     } else {
         known.issuer = first;
     }

@@ -332,7 +332,7 @@ fn undecided(token: &Token) -> Vec<FindingKind> {
         ][..],
         column::CREATED_AT => &[FindingKind::TooLong, FindingKind::Unused],
         column::LAST_USED_AT => &[FindingKind::Unused],
-        column::ISSUER_GONE => &[FindingKind::Orphaned],
+        column::ISSUER | column::ISSUER_GONE => &[FindingKind::Orphaned],
         _ => &[],
     };
     token

@@ -108,10 +108,6 @@ fn unreadable_alert<'a>(
     findings: &[&NewFinding],
     now: DateTime<Utc>,
 ) -> Alert<'a> {
-    let (tokens, them) = match findings.len() {
-        1 => ("a token".to_owned(), "it is"),
-        count => (format!("{count} tokens"), "they are"),
-    };
     let mut cells: Vec<_> = findings.iter().map(|finding| &finding.evidence).collect();
     cells.sort_unstable();
     cells.dedup();
@@ -123,9 +119,9 @@ fn unreadable_alert<'a>(
     Alert {
         subject: source,
         since: now,
-        title: format!("The source {source} reports {tokens} with cells that cannot be read"),
+        title: format!("The source {source} reports cells that cannot be read"),
         text: format!(
-            "lapsed goes on with what it knows, and {them} watched: a value that it has read before stays, and any other \
+            "lapsed goes on with what it knows of these tokens: a value that it has read before stays, and any other \
              is unknown. Warnings may be missing or have the wrong date until this is fixed at the source {source}:\n\n\
              {}\nList every one:\n\n    lapsed finding list --kind unreadable",
             listed.concat()

@@ -223,7 +223,18 @@ impl FieldReader {
             self.refuse(column::ISSUER, format!("is {what}"));
             return Cell::Absent;
         }
-        cells::address(field.text().as_deref())
+        let Some(text) = field.text() else {
+            return Cell::Empty;
+        };
+        match Address::parse_cell(&text) {
+            Ok(address) => Cell::Value(address),
+            Err(invalid) if text.contains('@') => {
+                let reason = format!("{} {}", cells::quote(&text), invalid.reason);
+                self.refuse(column::ISSUER, reason);
+                Cell::Absent
+            }
+            Err(_) => Cell::Empty,
+        }
     }
 
     /// A missing field is an empty cell.

@@ -169,7 +169,7 @@ fn check(source: &Config) -> Result<CheckReport, Error> {
     summary.push_str(&describe_units(&preview.units));
     Ok(CheckReport {
         summary,
-        notes: preview.listing.columns.notes(count, first),
+        notes: preview.listing.columns.notes(first),
         ..CheckReport::default()
     })
 }

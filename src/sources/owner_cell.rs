@@ -64,8 +64,8 @@ pub(super) fn set_owners(token: &mut ListedToken, value: Value) {
 /// Adds the owners of another row of the token. Returns `false` if the rows differ in anything else, or if neither has
 /// an owner, so that one of them is a mistake.
 pub(super) fn join_owners(token: &mut ListedToken, other: ListedToken) -> bool {
-    if without_owners(token) != without_owners(&other)
-        || !(names_owner(token) || names_owner(&other))
+    let says_owner = |token: &ListedToken| names_owner(token) || is_orphaned(token);
+    if without_owners(token) != without_owners(&other) || !(says_owner(token) || says_owner(&other))
     {
         return false;
     }
@@ -90,7 +90,7 @@ pub(super) fn join_owners(token: &mut ListedToken, other: ListedToken) -> bool {
         }
     }
     // While one of the owners is there, the token is no orphan.
-    if token.issuer_gone != other.issuer_gone {
+    if is_orphaned(token) != is_orphaned(&other) {
         token.issuer_gone = Cell::Empty;
     }
     true
@@ -98,6 +98,10 @@ pub(super) fn join_owners(token: &mut ListedToken, other: ListedToken) -> bool {
 
 fn names_owner(token: &ListedToken) -> bool {
     matches!(token.issuer, Cell::Value(_)) || token.unreadable.contains_key(column::ISSUER)
+}
+
+fn is_orphaned(token: &ListedToken) -> bool {
+    matches!(token.issuer_gone, Cell::Value(_))
 }
 
 /// What rows of one token have in common.
@@ -261,5 +265,25 @@ mod tests {
         assert_eq!(token.issuer_name, Cell::Value("bob@example.org".to_owned()));
         assert!(token.unreadable.contains_key(column::ISSUER));
         assert!(!join_owners(&mut token, row("eve@example.org", "web")));
+    }
+
+    #[test]
+    fn a_token_is_an_orphan_while_no_row_has_an_owner_who_is_there() {
+        let row = |gone: Cell<String>| ListedToken {
+            issuer: Cell::Empty,
+            issuer_gone: gone,
+            ..ListedToken::with_id("x")
+        };
+        let gone = |why: &str| row(Cell::Value(why.to_owned()));
+        let mut token = gone("user 7 is deleted");
+        assert!(join_owners(&mut token, gone("user 8 is disabled")));
+        assert_eq!(
+            token.issuer_gone,
+            Cell::Value("user 7 is deleted".to_owned())
+        );
+        let mut there = row(Cell::Empty);
+        set_owners(&mut there, cell("ada@example.org"));
+        assert!(join_owners(&mut token, there));
+        assert_eq!(token.issuer_gone, Cell::Empty);
     }
 }

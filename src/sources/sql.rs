@@ -351,7 +351,7 @@ impl SqlSource {
         if let Some(reason) = first_refusal {
             let _ = write!(summary, ", {refused} refused, the first: {reason}");
         }
-        Ok((summary, counts.notes(checked - refused, first_unreadable)))
+        Ok((summary, counts.notes(first_unreadable)))
     }
 
     /// A warning if the credentials permit writes although none are configured.

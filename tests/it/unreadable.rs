@@ -138,7 +138,7 @@ async fn by_a_date_that_cannot_be_read_any_more_no_token_expires(
     assert_eq!(world.token("ci").await.expiry, Expiry::At(ends_at));
     let mails = world.take_mails();
     assert_eq!(mails.len(), 1, "{mails:?}");
-    assert!(mails[0].contains("The source shop reports a token with cells"));
+    assert!(mails[0].contains("The source shop reports cells that cannot be read"));
     assert!(mails[0].contains("To: boss@example.org"));
 
     // Warnings by the old date go on, and the mail about the cell is not repeated.

@@ -769,3 +769,40 @@ fn our_policy_gives_a_token_without_a_known_expiry_one() {
         stated.expiry
     );
 }
+
+#[test]
+fn without_our_policy_a_token_has_the_expiry_of_its_source_again() {
+    let policy = policy();
+    let rules = |policy_ttl, asked_at| MergeRules {
+        policy_ttl,
+        asked_at,
+        ..MergeRules::from(&policy)
+    };
+    let with_ttl = rules(Some(TimeDelta::days(30)), Some(now()));
+    let token = new_token("exports", only_id(), with_ttl, now());
+    assert_eq!(token.expiry_origin, Some(ExpiryOrigin::Policy));
+    let without = rules(None, Some(now()));
+    let token_again = update(&token, only_id(), without, now()).unwrap().token;
+    assert_eq!(
+        (token_again.expiry, token_again.expiry_origin),
+        (Expiry::Unknown, None)
+    );
+    // An import does not know the policy of the source.
+    assert_eq!(update(&token, only_id(), rules(None, None), now()), None);
+}
+
+#[test]
+fn evidence_about_all_owners_counts_whoever_is_the_issuer() {
+    let with_owners = |gone| ListedToken {
+        issuer: Cell::Value(address("bob@example.org")),
+        co_owners: vec![address("ada@example.org")],
+        issuer_gone: gone,
+        ..only_id()
+    };
+    let gone = with_owners(Cell::Value("both are deleted".to_owned()));
+    let orphaned = updated(&known(), gone).token;
+    assert_eq!(orphaned.issuer, Some(address("ada@example.org")));
+    assert_eq!(orphaned.issuer_gone.as_deref(), Some("both are deleted"));
+    let owned = updated(&orphaned, with_owners(Cell::Empty)).token;
+    assert_eq!(owned.issuer_gone, None);
+}

@@ -406,3 +406,20 @@ fn a_source_without_known_expiries_is_a_finding(
     let found = finding.map(|finding| finding.evidence).unwrap_or_default();
     assert!(found.contains(evidence.unwrap_or_default()), "{found}");
 }
+
+#[test]
+fn a_token_with_an_owner_that_cannot_be_read_is_no_orphan() {
+    let orphaned = Token {
+        issuer_gone: Some("the issuer is deleted at the source".to_owned()),
+        ..clean()
+    };
+    assert_eq!(kinds(&orphaned), [FindingKind::Orphaned]);
+    let reason = "\"svc-team\" is not a mail address".to_owned();
+    let unclear = Token {
+        unreadable: [("issuer_email".to_owned(), reason)].into(),
+        ..orphaned
+    };
+    assert_eq!(kinds(&unclear), [FindingKind::Unreadable]);
+    let undecided = rules().judge(&unclear, now()).undecided;
+    assert_eq!(undecided, [FindingKind::Orphaned]);
+}

@@ -25,8 +25,8 @@ impl Doubt {
         }
         let readable = row.readable_columns.as_deref().unwrap_or("[]");
         let readable: Vec<String> = serde_json::from_str(readable).unwrap_or_default();
-        let of = listing.count;
-        let mut counts = listing.columns.0.iter();
+        let of = listing.columns.records;
+        let mut counts = listing.columns.by_name.iter();
         let (column, count) = counts.find(|(column, count)| {
             of >= GUARD_FROM && count.unreadable * 2 >= of && readable.contains(column)
         })?;

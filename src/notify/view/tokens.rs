@@ -115,7 +115,8 @@ impl<'a> Item<'a> {
     /// Whether the source has another expiry, which could not be read.
     pub fn is_outdated(&self) -> bool {
         let has_expiry = self.section != Section::Ended && self.token.expiry.at().is_some();
-        has_expiry && self.token.has_outdated_expiry()
+        let is_by_policy = self.token.expiry_origin == Some(ExpiryOrigin::Policy);
+        has_expiry && !is_by_policy && self.token.has_outdated_expiry()
     }
 
     /// Whether the date comes from the policy; the token itself works after it.

@@ -7,7 +7,7 @@ use super::people::{People, Person};
 use super::responses::{Ext, Legacy, Meta, TokenFields};
 use crate::domain::{Cell, Expiry, ListedToken, Status, column, diff, string_enum};
 use crate::sources::cells;
-use crate::sources::fields::{Field, FieldReader};
+use crate::sources::fields::{Field, FieldReader, Item};
 
 // Rancher creates most tokens itself, for example for login sessions, about which there should be no notices.
 string_enum! {
@@ -123,6 +123,14 @@ impl TokenRow {
         }
     }
 
+    /// What is in the place of the owner, if that is no id or no principal.
+    fn odd_owner(&self) -> Option<&'static str> {
+        match (&self.fields.user_id, &self.fields.user_principal) {
+            (Field::Odd(what), _) | (_, Item::Odd(what)) => Some(what),
+            _ => None,
+        }
+    }
+
     fn provider(&self) -> &str {
         match &self.fields.auth_provider {
             Field::Text(id) => id,
@@ -177,7 +185,13 @@ impl TokenRow {
         let token = ListedToken {
             name: fields.text("name", &self.fields.description),
             description: cells::text(Some(&description.join("; "))),
-            issuer: cell(issuer, are_people_known),
+            issuer: match self.odd_owner().filter(|_| issuer.is_none()) {
+                Some(what) => {
+                    fields.refuse(column::ISSUER, format!("is {what}"));
+                    Cell::Absent
+                }
+                None => cell(issuer, are_people_known),
+            },
             issuer_name: match self.issuer_name(person) {
                 Some(name) => cells::text(Some(&name)),
                 None => cell(None, are_people_known),
