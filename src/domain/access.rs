@@ -220,7 +220,7 @@ impl PersonUnderReview {
             return false;
         };
         match &self.known {
-            _ if self.is_rejected(statement) => false,
+            _ if self.is_rejected(statement) || self.was_counted(statement) => false,
             // If a group is misconfigured, the first listing shows everyone outside the groups.
             None => lost == IdentityStatus::OutOfGroup,
             Some(known) if known.known_status == IdentityStatus::Unknown => {
@@ -231,6 +231,17 @@ impl PersonUnderReview {
                 known.known_status == IdentityStatus::Active && is_new
             }
         }
+    }
+
+    /// Whether the same loss was counted before, and the lookup by id left it open.
+    fn was_counted(&self, statement: &Statement<'_>) -> bool {
+        let open = [Reason::Absent, Reason::OutsideFilter, Reason::BindingUnsafe];
+        let reason = self.known.as_ref().and_then(|known| known.reason);
+        let is_missing = matches!(
+            statement,
+            Statement::Missing(_) | Statement::OtherAccount(_)
+        );
+        is_missing && reason.is_some_and(|reason| open.contains(&reason))
     }
 
     /// Whether the directory has reported nothing of the person before.

@@ -642,6 +642,57 @@ fn the_breaker_trips_above_a_tenth_and_above_three(
     );
 }
 
+#[rstest]
+#[case::outside_the_filter(
+    Lookup::OutOfScope { evidence: "not in the filter".to_owned(), is_lost: false },
+    Reason::OutsideFilter
+)]
+#[case::groups_are_not_known(found(IdentityStatus::Active), Reason::Absent)]
+#[case::no_answer(Lookup::Unclear("403".to_owned()), Reason::Absent)]
+fn the_breaker_counts_a_missing_person_once(#[case] lookup: Lookup, #[case] reason: Reason) {
+    let losses = |known: &Identity, observation: Observation| {
+        let mut tally = BreakerTally::default();
+        count(&mut tally, 0, &review_of(Some(known.clone()), observation));
+        tally.losses
+    };
+    let terms = DirectoryTerms {
+        allowed_groups: vec!["ops".to_owned()],
+        ..DirectoryTerms::default()
+    };
+    assert_eq!(losses(&active(), Observation::Missing), 1);
+    let review = review_of(Some(active()), Observation::Missing);
+    let next = review.conclude(&review.statement(), Some(&lookup), &terms, at(NOW));
+    let next = next.unwrap();
+    let expected = (
+        IdentityStatus::Unknown,
+        Some(reason),
+        IdentityStatus::Active,
+    );
+    assert_eq!(statuses(&next), expected);
+    assert_eq!(losses(&next, Observation::Missing), 0);
+    // Another loss counts.
+    let off = one(person("a", IdentityStatus::Disabled));
+    assert_eq!(losses(&next, off), 1);
+}
+
+#[test]
+fn the_breaker_counts_an_address_of_another_account_once() {
+    let bea = || {
+        one(Person {
+            name: Some("Bea".to_owned()),
+            ..person("b", IdentityStatus::Active)
+        })
+    };
+    let unclear = Lookup::Unclear("403".to_owned());
+    let kept = after(Some(active()), bea(), Some(&unclear), 1);
+    assert_eq!(kept.reason, Some(Reason::BindingUnsafe));
+    for (known, losses) in [(active(), 1), (kept, 0)] {
+        let mut tally = BreakerTally::default();
+        count(&mut tally, 0, &review_of(Some(known), bea()));
+        assert_eq!(tally.losses, losses);
+    }
+}
+
 #[test]
 fn a_misconfigured_group_trips_the_breaker_at_the_first_listing() {
     let mut tally = BreakerTally::default();
