@@ -47,9 +47,11 @@ impl Observation {
         let account = accounts.swap_remove(position);
         // A person with a second account that works has not lost access. But the address of a person who
         // left is often added to another person's account, so that no mail is lost.
-        let has_other = accounts
-            .iter()
-            .any(|other| other.has_access() && other.is_main(key));
+        let is_alias = has_alias(&account, key);
+        let has_other = accounts.iter().any(|other| {
+            let is_theirs = has_mailbox(other, key) || is_alias && has_alias(other, key);
+            other.has_access() && is_theirs
+        });
         if !account.has_access() && has_other {
             return Self::Several;
         }
@@ -72,29 +74,49 @@ fn position_of_person(
     binding: Option<Binding<'_>>,
     accounts: &[Person],
 ) -> Option<usize> {
-    let has_mailbox = |account: &Person| account.is_main(key) || account.signs_in_as(key);
-    let is_shared = accounts
-        .iter()
-        .filter(|account| has_mailbox(account))
-        .count()
-        > 1;
     let bound = binding.and_then(|binding| {
-        let position = only_position(accounts, |account| {
+        only_position(accounts, |account| {
             account.id.as_deref() == Some(binding.id)
-        });
-        Some((position?, binding.is_chosen))
+        })
     });
-    if let Some((bound, is_chosen)) = bound
-        && (is_chosen || !is_shared || !has_mailbox(&accounts[bound]))
-    {
-        return Some(bound);
+    if let (Some(position), Some(binding)) = (bound, binding) {
+        let account = &accounts[position];
+        // An account without the address had it when it was bound.
+        if binding.is_chosen || !has_mailbox(account, key) && !has_alias(account, key) {
+            return bound;
+        }
+    }
+    let mut rivals: Vec<usize> = (0..accounts.len()).collect();
+    rivals.retain(|position| has_mailbox(&accounts[*position], key));
+    match rivals[..] {
+        [] if bound.is_some() => return bound,
+        [] => rivals = (0..accounts.len()).collect(),
+        [only] => return Some(only),
+        _ => {}
     }
     let signs_in = only_position(accounts, |account| account.signs_in_as(key));
-    let has_access = accounts.iter().any(Person::has_access);
-    let first = || (0..accounts.len()).min_by_key(|position| &accounts[*position].id);
+    if rivals
+        .iter()
+        .any(|position| accounts[*position].has_access())
+    {
+        return signs_in;
+    }
+    let first = || {
+        let rivals = rivals.iter().copied();
+        rivals.min_by_key(|position| &accounts[*position].id)
+    };
     signs_in
-        .or_else(|| bound.map(|(bound, _)| bound).filter(|_| !has_access))
-        .or_else(|| first().filter(|_| !has_access))
+        .or(bound.filter(|position| rivals.contains(position)))
+        .or_else(first)
+}
+
+fn has_mailbox(account: &Person, key: &str) -> bool {
+    account.is_main(key) || account.signs_in_as(key)
+}
+
+/// Whether the account has the address only as a further one.
+fn has_alias(account: &Person, key: &str) -> bool {
+    !has_mailbox(account, key) && (account.has_address(key) || account.has_fallback(key))
 }
 
 /// The position of the only account that matches; `None` if several do.

@@ -484,6 +484,81 @@ fn an_account_that_has_the_mailbox_beside_another_address_counts_as_one_of_sever
     );
 }
 
+/// `a` has the address beside its main one, `b` as its mailbox.
+#[rstest]
+#[case::on(IdentityStatus::Active)]
+#[case::off(IdentityStatus::Disabled)]
+fn the_account_with_the_mailbox_counts_though_another_was_seen_first(
+    #[case] status: IdentityStatus,
+    #[values(None, Some("a"), Some("b"))] seen_first: Option<&str>,
+    #[values(None, Some("ada@example.org"))] sign_in_name: Option<&str>,
+) {
+    let colleague = Person {
+        main: Some(address("bea@example.org")),
+        others: vec![address("ada@example.org")],
+        ..person("a", IdentityStatus::Active)
+    };
+    let own = Person {
+        sign_in_name: sign_in_name.map(address),
+        ..person("b", status)
+    };
+    let observe = |binding| {
+        let accounts = vec![colleague.clone(), own.clone()];
+        Observation::from_accounts("ada@example.org", binding, accounts, Observation::Missing)
+    };
+    assert_eq!(observe(seen_first.map(bound)), one(own.clone()));
+    let chosen = Binding {
+        id: "a",
+        is_chosen: true,
+    };
+    assert_eq!(observe(Some(chosen)), one(colleague.clone()));
+}
+
+#[test]
+fn an_account_that_no_longer_has_the_address_stays_bound() {
+    let married = Person {
+        main: Some(address("married@example.org")),
+        ..person("a", IdentityStatus::Active)
+    };
+    let other = person("b", IdentityStatus::Disabled);
+    let observation = Observation::from_accounts(
+        "ada@example.org",
+        Some(bound("a")),
+        vec![married.clone(), other],
+        Observation::Missing,
+    );
+    assert_eq!(observation, one(married));
+}
+
+#[rstest]
+#[case::further_mailboxes(false)]
+#[case::fallbacks(true)]
+fn a_second_account_with_the_same_further_address_keeps_access(#[case] is_fallback: bool) {
+    let account = |id: &str, status| {
+        let further = vec![address("ada@example.org")];
+        let (others, fallbacks) = if is_fallback {
+            (Vec::new(), further)
+        } else {
+            (further, Vec::new())
+        };
+        Person {
+            main: Some(address(&format!("{id}@home.example"))),
+            others,
+            fallbacks,
+            ..person(id, status)
+        }
+    };
+    let (on, off) = (IdentityStatus::Active, IdentityStatus::Disabled);
+    let observe = |first, second| {
+        let accounts = vec![account("a", first), account("b", second)];
+        let binding = Some(bound("a"));
+        Observation::from_accounts("ada@example.org", binding, accounts, Observation::Missing)
+    };
+    assert_eq!(observe(off, on), Observation::Several);
+    assert_eq!(observe(off, off), one(account("a", off)));
+    assert_eq!(observe(on, off), one(account("a", on)));
+}
+
 #[rstest]
 #[case::on(IdentityStatus::Active, None, IdentityStatus::Active, Some("a"))]
 #[case::on_beside_one_that_is_off(
