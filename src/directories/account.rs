@@ -195,6 +195,7 @@ pub(super) fn doubt_absence_from_groups(person: &mut Person) {
     if person.is_member == Some(false) && person.status == IdentityStatus::Active {
         person.status = IdentityStatus::Unknown;
         person.reason = Some(Reason::Unconfirmed);
+        person.is_member = None;
         person.evidence += ", but the allowed groups have members without an id";
     }
 }
@@ -348,6 +349,35 @@ mod tests {
         assert_eq!(collector.count(), 3);
         let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
         assert_eq!(sent, [(a, Some(true)), (b, Some(false))]);
+    }
+
+    #[test]
+    fn someone_outside_groups_with_unidentified_members_may_have_access() {
+        let mut sent = Vec::new();
+        let mut sink = |person: Person| sent.push(person);
+        let mut allowed_groups = AllowedGroups::default();
+        let members = GroupMembers {
+            ids: HashSet::from([id_key("a")]),
+            without_id: 1,
+        };
+        allowed_groups.add("ops", members);
+        let mut collector = PersonCollector::new(&allowed_groups, &mut sink);
+        for (id, status) in [
+            ("a", AccountStatus::active("on")),
+            ("b", AccountStatus::active("on")),
+            ("c", AccountStatus::disabled("off")),
+        ] {
+            let account = AccountBuilder::default().mailboxes(["ada@example.org"]);
+            collector.add(account.build(id.to_owned(), status));
+        }
+        let shown = |person: &Person| (person.status, person.is_member, person.has_access());
+        let shown: Vec<_> = sent.iter().map(shown).collect();
+        let expected = [
+            (IdentityStatus::Active, Some(true), true),
+            (IdentityStatus::Unknown, None, true),
+            (IdentityStatus::Disabled, Some(false), false),
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
