@@ -93,10 +93,19 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
 ) -> Result<Vec<T>, D::Error> {
     let values = match Value::deserialize(deserializer)? {
         Value::Array(values) => values,
+        Value::Null => Vec::new(),
         value => vec![value],
     };
     let items = values.into_iter().map(T::deserialize);
     Ok(items.filter_map(Result::ok).collect())
+}
+
+/// The records of a list that may be `null`.
+pub(super) fn records<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Records<T>, D::Error> {
+    let records: Option<Records<T>> = Option::deserialize(deserializer)?;
+    Ok(records.unwrap_or_default())
 }
 
 /// A value of the documented type.
@@ -188,6 +197,25 @@ mod tests {
             (&["x".to_owned()][..], &["y".to_owned()][..])
         );
         assert_eq!(last.name, None);
+    }
+
+    #[test]
+    fn null_is_a_list_without_values() {
+        #[derive(Deserialize)]
+        struct Lists {
+            #[serde(deserialize_with = "list")]
+            values: Vec<Value>,
+            #[serde(deserialize_with = "records")]
+            records: Records<Record>,
+        }
+        let lists = |values: Value, records: Value| -> (usize, usize) {
+            let json = json!({"values": values, "records": records});
+            let lists: Lists = serde_json::from_value(json).unwrap();
+            (lists.values.len(), lists.records.count())
+        };
+        assert_eq!(lists(json!(null), json!(null)), (0, 0));
+        assert_eq!(lists(json!([null]), json!([null])), (1, 1));
+        assert_eq!(lists(json!("x"), json!({"id": "a"})), (1, 1));
     }
 
     #[test]

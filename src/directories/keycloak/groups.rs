@@ -10,7 +10,7 @@ use super::api::{Api, Item, LastPage};
 use super::users::User;
 use crate::directories::UNSUPPORTED;
 use crate::directories::account::{AllowedGroups, GroupMembers, id_key, parse_guid};
-use crate::directories::json;
+use crate::directories::json::{self, Records};
 use crate::upstream::http::path_segment;
 use crate::upstream::{Error, none_if_status};
 
@@ -28,15 +28,15 @@ pub(super) struct Group {
     #[serde(default, deserialize_with = "json::number")]
     pub sub_group_count: Option<u64>,
     /// In a search, only those that lead to what was found.
-    #[serde(default, deserialize_with = "json::list")]
-    pub sub_groups: Vec<Group>,
+    #[serde(default, deserialize_with = "json::records")]
+    pub sub_groups: Records<Group>,
 }
 
 impl Item for Group {
     /// A search returns trees, of which only a part may be new.
     fn mark_seen(&self, seen: &mut HashSet<Uuid>) -> bool {
         let is_new = seen.insert(id_key(&self.id));
-        let groups = self.sub_groups.iter();
+        let groups = self.sub_groups.items.iter();
         groups.fold(is_new, |is_new, group| group.mark_seen(seen) || is_new)
     }
 }
@@ -103,7 +103,7 @@ async fn search_group(api: &Api, name: &str) -> Result<Option<String>, Error> {
             if text.as_deref() == Some(name) {
                 found.insert(group.id);
             }
-            pending.extend(group.sub_groups);
+            pending.extend(group.sub_groups.items);
         }
     };
     api.for_each("groups", &query, LastPage::NothingNew, take)
@@ -139,17 +139,25 @@ async fn fetch_members(api: &Api, top: Group) -> Result<GroupMembers, Error> {
 
 /// The direct subgroups. Before Keycloak 23 they were part of the group, and had no list of their own.
 async fn fetch_children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
-    if !group.sub_groups.is_empty() || group.sub_group_count == Some(0) {
-        return Ok(group.sub_groups);
-    }
     let path = group_path(&group.id, "children")?;
-    let mut children = Vec::new();
-    let add_child = |child| children.push(child);
-    match api.for_each(&path, &[], LastPage::NotFull, add_child).await {
-        Err(error) if group.sub_group_count.is_none() && error.has_status(&UNSUPPORTED) => {}
-        result => drop(result?),
+    let mut children = group.sub_groups;
+    if children.count() == 0 && group.sub_group_count != Some(0) {
+        let add_child = |child| children.items.push(child);
+        let listed = api.for_each(&path, &[], LastPage::NotFull, add_child).await;
+        match listed {
+            Err(error) if group.sub_group_count.is_none() && error.has_status(&UNSUPPORTED) => {}
+            without_id => children.without_id = without_id?,
+        }
     }
-    Ok(children)
+    identified(children, &path)
+}
+
+/// The members of a group without an id cannot be read, so no one would be known to be outside the groups.
+pub(super) fn identified(groups: Records<Group>, path: &str) -> Result<Vec<Group>, Error> {
+    match groups.without_id {
+        0 => Ok(groups.items),
+        _ => Err(Error::content(path, "a group has no id")),
+    }
 }
 
 fn group_path(id: &str, what: &str) -> Result<String, Error> {

@@ -3,6 +3,7 @@ use std::collections::HashSet;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use super::groups::{Group, identified};
 use super::users::{Collector, User};
 use crate::directories::account::{AllowedGroups, GroupMembers, PersonCollector, id_key};
 use crate::domain::{IdentityStatus, Person, Reason};
@@ -203,4 +204,17 @@ fn a_storage_with_no_enabled_account_may_be_out_of_reach() {
         [("a".to_owned(), disabled)],
         "accounts of Keycloak itself need no proof"
     );
+}
+
+#[rstest]
+#[case::none(json!({}), Some(0))]
+#[case::null(json!({"subGroups": null}), Some(0))]
+#[case::all_with_an_id(json!({"subGroups": [{"id": "a"}, {"id": 7}]}), Some(2))]
+#[case::one_without_an_id(json!({"subGroups": [{"id": "a"}, {"name": "b"}]}), None)]
+#[case::odd(json!({"subGroups": [{"id": "a"}, "b"]}), None)]
+fn a_subgroup_without_an_id_is_an_error(#[case] mut group: Value, #[case] count: Option<usize>) {
+    group["id"] = json!(ID);
+    let group: Group = serde_json::from_value(group).unwrap();
+    let children = identified(group.sub_groups, "groups");
+    assert_eq!(children.ok().map(|groups| groups.len()), count);
 }

@@ -357,6 +357,15 @@ mod tests {
     }
 
     #[rstest]
+    #[case::empty(json!({"id": "g"}), 0)]
+    #[case::null(json!({"id": "g", "members": null}), 0)]
+    #[case::unidentified(json!({"id": "g", "members": [null, {"display": "someone"}]}), 2)]
+    fn only_an_entry_of_the_list_is_a_member(#[case] group: Value, #[case] count: usize) {
+        let group: Group = serde_json::from_value(group).unwrap();
+        assert_eq!(group.members.len(), count);
+    }
+
+    #[rstest]
     #[case(json!({"value": "1", "type": "Group"}), MemberKind::Group, &["1"])]
     #[case(json!({"value": "1", "type": "user", "$ref": ""}), MemberKind::Person, &["1"])]
     #[case(json!({"value": "1", "$ref": "https://idp.example.org/v2/groups/1"}), MemberKind::Group, &["1"])]
