@@ -187,9 +187,6 @@ async fn a_new_user_during_the_listing_is_not_a_failure() {
 #[case::the_count_disagrees(|realm: &Realm| {
     realm.override_response("users/count", |_, _, _| Some(Answer::text(200, "451")));
 }, "the list has 450 users, but Keycloak counts 451")]
-#[case::enabled_is_a_text(|realm: &Realm| {
-    realm.user(7, json!({"enabled": "false"}));
-}, "[6].enabled is not as documented")]
 #[tokio::test]
 async fn an_incomplete_list_is_an_error(#[case] breaks: fn(&Realm), #[case] words: &str) {
     let realm = Realm::with_people(450);
