@@ -2,6 +2,8 @@
 
 mod forms;
 
+use std::ops::Range;
+
 use chrono::format::{Parsed, StrftimeItems};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -13,8 +15,9 @@ use self::forms::{Stamp, Zone};
 pub const MAX_INSTANT: DateTime<Utc> =
     DateTime::from_timestamp(253_402_300_799, 999_999_000).expect("the end of the year 9999");
 
-/// The first second of the year 2000. Smaller numbers are no dates but counts, ids or days of a spreadsheet.
-const MIN_EPOCH: i64 = 946_684_800;
+/// The seconds of the years 2000 to 2199. Other numbers are no dates but counts, ids, days of a spreadsheet, or a time
+/// since another year than 1970.
+const EPOCHS: Range<i64> = 946_684_800..7_258_118_400;
 
 /// How the dates of a source are read where a text alone has several readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,7 +105,7 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, NoInstant> {
     Ok(DateRules::default().parse(text)?.at)
 }
 
-/// Whether dates can be read by this format: it must say year, month and day.
+/// Whether dates can be read by this format: it must say year, month and day, and of the time all or nothing.
 pub fn is_date_format(format: &str) -> bool {
     let Some(day) = NaiveDate::from_ymd_opt(2026, 12, 31) else {
         return false;
@@ -120,7 +123,16 @@ fn parse_as(format: &str, text: &str) -> Option<Stamp> {
     let zone = parsed
         .offset()
         .map(|east| Zone::Offset(TimeDelta::seconds(east.into())));
-    let time = parsed.to_naive_time().ok();
+    let parts = [
+        parsed.hour_div_12(),
+        parsed.hour_mod_12(),
+        parsed.minute(),
+        parsed.second(),
+    ];
+    let time = match parts {
+        [None, None, None, None] => None,
+        _ => Some(parsed.to_naive_time().ok()?),
+    };
     Some(Stamp {
         // Dates far beyond these years could not be shifted into a time zone.
         date: parsed
@@ -132,8 +144,7 @@ fn parse_as(format: &str, text: &str) -> Option<Stamp> {
     })
 }
 
-/// A number of seconds, milliseconds, microseconds or nanoseconds since 1970: the ranges of the years 2000 to 9999 do
-/// not overlap. `None` if the text is not a number, or is a date in digits alone such as 20261206.
+/// A number of seconds, milliseconds, microseconds or nanoseconds since 1970, of which at most one is plausible. `None` if the text is not a number, or is a date in digits alone such as 20261206.
 fn parse_epoch(text: &str) -> Option<Result<Moment, NoInstant>> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = whole.strip_prefix('-').unwrap_or(whole);
@@ -161,14 +172,25 @@ fn parse_epoch(text: &str) -> Option<Result<Moment, NoInstant>> {
     ];
     let moment = units.into_iter().find_map(|(unit, in_second)| {
         let (seconds, rest) = (number / in_second, number % in_second);
-        // A day more, for the end of the year 9999 west of Greenwich.
-        let is_plausible = (MIN_EPOCH..=MAX_INSTANT.timestamp() + 86_400).contains(&seconds);
         let nanos = u32::try_from(rest * (1_000_000_000 / in_second)).ok()?;
-        let at = is_plausible.then(|| DateTime::from_timestamp(seconds, nanos))??;
+        let at = is_plausible(seconds).then(|| DateTime::from_timestamp(seconds, nanos))??;
         let (day, unit) = (None, Some(unit));
         Some(to_storable(at).map(|at| Moment { at, day, unit }))
     });
-    Some(moment.unwrap_or(Err(NoInstant::Format)))
+    // 2026120610 is an hour in 2026, or a second in 2034.
+    let is_hour = |digits: &str| is_year(&digits[..4]) && forms::parse(digits).is_ok();
+    Some(match moment {
+        Some(_) if digits.get(..10).is_some_and(is_hour) => Err(NoInstant::TwoReadings),
+        moment => moment.unwrap_or(Err(NoInstant::Format)),
+    })
+}
+
+/// Whether programs write this number of seconds as a date, or as their greatest date.
+fn is_plausible(seconds: i64) -> bool {
+    let greatest = i64::MAX / 1_000_000_000;
+    // West and east of Greenwich, the year 9999 ends on another day.
+    let from_end = seconds - MAX_INSTANT.timestamp();
+    EPOCHS.contains(&seconds) || seconds == greatest || from_end.abs() <= 86_400
 }
 
 /// The instant that is `by` later, or earlier where `by` is negative. A sum that the store cannot hold becomes its first

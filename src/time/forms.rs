@@ -50,6 +50,7 @@ pub(super) fn parse(text: &str) -> Parsed<Stamp> {
 fn parse_numeric(text: &str) -> Parsed<Stamp> {
     let mut rest = Rest(text);
     let digits = rest.digits();
+    let is_compact = digits.len() == 8;
     let (date, time) = match digits.len() {
         8 => (compact_date(digits)?, None),
         10 | 12 | 14 => {
@@ -67,6 +68,11 @@ fn parse_numeric(text: &str) -> Parsed<Stamp> {
         }
         time => time,
     };
+    // In 20261206-1030 and 2026-12-06-10 that is a time rather than an offset; XML has 2026-12-06-10:00.
+    let is_offset = rest.0.trim_start().starts_with(['+', '-']);
+    if time.is_none() && is_offset && (is_compact || !rest.0.contains(':')) {
+        return Err(NoInstant::Format);
+    }
     let zone = parse_zone(rest.0)?;
     Ok(Stamp { date, time, zone })
 }
@@ -164,8 +170,7 @@ impl<'a> Named<'a> {
             self.weekday = Some(weekday);
         } else if self.zone.is_none() {
             self.zone = Some(word);
-        } else if !bare.chars().all(|c| c.is_ascii_alphabetic()) {
-            // The name of a zone may follow its offset.
+        } else if !self.zone.is_some_and(|zone| repeats_offset(zone, bare)) {
             return Err(NoInstant::Format);
         }
         Ok(())
@@ -292,21 +297,29 @@ fn parse_zone(text: &str) -> Parsed<Option<Zone>> {
             name => parse_zone_word(name).map(Some),
         };
     };
-    match (
-        &text[..end],
-        text[end..].trim_matches(|c: char| "[]() ".contains(c)),
-    ) {
-        ("", name) => parse_zone_word(name).map(Some),
-        (offset, name) => {
-            // The name only repeats what the offset says.
-            let is_name = name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || " /_+-".contains(c))
-                && (offset.starts_with(['+', '-']) || !name.starts_with(['+', '-']));
-            let zone = parse_zone_word(offset)?;
-            is_name.then_some(Some(zone)).ok_or(NoInstant::Format)
-        }
+    let (offset, rest) = (&text[..end], text[end..].trim());
+    let name = rest.trim_matches(|c: char| "[]() ".contains(c));
+    if offset.is_empty() {
+        return parse_zone_word(name).map(Some);
     }
+    let is_comment = rest.starts_with(['[', '('])
+        && !name.starts_with(['+', '-'])
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || " /_+-".contains(c));
+    let zone = parse_zone_word(offset)?;
+    let is_name = is_comment || repeats_offset(offset, name);
+    is_name.then_some(Some(zone)).ok_or(NoInstant::Format)
+}
+
+/// Whether the word is the name of the zone whose offset is before it: `+0000 UTC`, `-0500 -05`, `+0530 IST`.
+fn repeats_offset(offset: &str, name: &str) -> bool {
+    let is_abbreviation =
+        (2..=5).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_uppercase());
+    let is_number =
+        name.starts_with(['+', '-']) && parse_zone_word(name) == parse_zone_word(offset);
+    let is_zone = name.contains('/') && name.parse::<Tz>().is_ok();
+    offset.contains(['+', '-']) && (is_abbreviation || is_number || is_zone)
 }
 
 fn parse_zone_word(word: &str) -> Parsed<Zone> {

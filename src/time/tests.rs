@@ -31,6 +31,9 @@ fn at(text: &str) -> DateTime<Utc> {
 #[case::generalized_offset("20261120090144+0100")]
 #[case::slashes("2026/11/20 08:01:44 UTC")]
 #[case::comma("2026-11-20, 8:01:44 AM UTC")]
+#[case::java_fixed_zone("2026-11-20T03:01:44-05:00[Etc/GMT+5]")]
+#[case::offset_and_zone("2026-11-20 09:01:44 +0100 Europe/Berlin")]
+#[case::offset_and_name("20 Nov 2026 09:01:44 +0100 CET")]
 #[case::rfc_1123("Fri, 20 Nov 2026 08:01:44 GMT")]
 #[case::rfc_5322("20 Nov 2026 09:01:44 +0100")]
 #[case::rfc_850("Friday, 20-Nov-26 08:01:44 GMT")]
@@ -114,10 +117,25 @@ fn a_plain_date_keeps_its_day(#[case] text: &str) {
 #[case("2026-12-06 10:61:00 UTC", NoInstant::Format)]
 #[case("2026-12-06T10:00:00+99:00", NoInstant::Format)]
 #[case("2026-12-06 10:00 UTC +1", NoInstant::Format)]
+#[case("2026-12-06 10:00 UTC revoked", NoInstant::Format)]
+#[case("2026-12-06 10:00 +0100 by Ada", NoInstant::Format)]
+#[case("2026-12-06 10:00 +0100 +05", NoInstant::Format)]
+#[case("6 Dec 2026 10:00 UTC revoked", NoInstant::Format)]
+#[case("6 Dec 2026 10:00 +0100 revoked", NoInstant::Format)]
+#[case("20261206-1030", NoInstant::Format)]
+#[case("2026-12-06-10", NoInstant::Format)]
 #[case("Mon, 06 Dec 2026 10:00:00 GMT", NoInstant::Format)]
 #[case::day_of_a_spreadsheet("46363", NoInstant::Format)]
 #[case::rounded("1.79643E+09", NoInstant::Format)]
 #[case("99999999999999999999", NoInstant::Format)]
+#[case::milliseconds_in_digits("20261206100000123", NoInstant::Format)]
+#[case::filetime("134411040000000000", NoInstant::Format)]
+#[case::webkit("13441104000000000", NoInstant::Format)]
+#[case::id("12345678901", NoInstant::Format)]
+#[case::before_2000("157766400000", NoInstant::Format)]
+#[case::hour("2026120610", NoInstant::TwoReadings)]
+#[case::tenths("2026120610305", NoInstant::TwoReadings)]
+#[case::hundredths("2026120610300012", NoInstant::TwoReadings)]
 #[case("12/01/2026", NoInstant::TwoReadings)]
 #[case("04.12.2026 19:59:04", NoInstant::TwoReadings)]
 #[case("12/4/2026 7:59:04 PM", NoInstant::TwoReadings)]
@@ -188,9 +206,12 @@ fn a_year_beyond_the_calendar_is_no_date(#[case] text: &str) {
 #[case("%Q")]
 #[case("%H:%M")]
 #[case("%m/%Y")]
+#[case::hour_alone("%d.%m.%Y %H")]
+#[case::half_a_day("%d.%m.%Y %I:%M")]
+#[case::no_hour("%d.%m.%Y %M:%S")]
 #[case("dd.mm.yyyy")]
 #[case("")]
-fn a_format_without_a_date_is_refused(#[case] format: &str) {
+fn a_format_without_a_date_or_with_half_a_time_is_refused(#[case] format: &str) {
     assert!(!is_date_format(format));
 }
 
@@ -199,6 +220,8 @@ fn the_unit_of_a_number_follows_from_its_size() {
     let unit = |text| DateRules::default().parse(text).unwrap().unit;
     assert_eq!(unit("1795161704"), Some("seconds"));
     assert_eq!(unit("1795161704000"), Some("milliseconds"));
+    assert_eq!(unit("1796428800"), Some("seconds"));
+    assert_eq!(unit("2026999999"), Some("seconds"));
     assert_eq!(unit("2026-12-06"), None);
     assert_eq!(
         parse_instant("253402300799").unwrap().to_rfc3339(),

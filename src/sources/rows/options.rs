@@ -40,7 +40,8 @@ pub fn parse_items(text: &str) -> Result<Vec<String>, String> {
 /// # Errors
 /// What to write instead.
 pub fn parse_date_format(text: &str) -> Result<String, String> {
-    let why = "must have year, month and day; write for example %d.%m.%Y %H:%M";
+    let why = "must have year, month and day, and a time in full or none; \
+               write for example %d.%m.%Y %H:%M";
     is_date_format(text)
         .then(|| text.to_owned())
         .ok_or_else(|| why.to_owned())
