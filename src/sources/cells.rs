@@ -15,10 +15,16 @@ use crate::time::{self, DateRules, Moment, NoInstant, shift};
 
 const MAX_CELL_LENGTH: usize = 64 * 1024;
 
-/// A cell of at most this length is quoted in full. Many secrets are longer, dates are not.
+/// A text of at most this length is quoted in full.
 const MAX_FULL_QUOTE: usize = 32;
 
 const PARTIAL_QUOTE_LENGTH: usize = 24;
+
+/// Any value of at most this length is quoted in full. Secrets are longer.
+const MAX_SHORT_VALUE: usize = 10;
+
+/// How much is quoted of a value that may be a secret.
+const SECRET_QUOTE_LENGTH: usize = 6;
 
 const TOO_EARLY: &str =
     "is before 2000; most likely it means never: write never, or name the text in never = [\"…\"]";
@@ -31,6 +37,8 @@ pub(crate) enum Value {
     /// A text that is trimmed, not blank, and without control characters but line breaks.
     Text(String),
     List(Vec<String>),
+    /// An instant as a text, and the plain date from which its source has it.
+    OfDay(String, NaiveDate),
     /// A JSON value of another type, as a text, and the name of the type.
     Other(String, &'static str),
     /// Why it cannot be read.
@@ -62,7 +70,7 @@ impl Value {
     /// Adds the texts of another cell.
     pub fn append(&mut self, more: Self) {
         let texts = |value| match value {
-            Self::Text(text) | Self::Other(text, _) => vec![text],
+            Self::Text(text) | Self::OfDay(text, _) | Self::Other(text, _) => vec![text],
             Self::List(texts) => texts,
             Self::Absent | Self::Empty | Self::Unreadable(_) => Vec::new(),
         };
@@ -77,7 +85,9 @@ impl Value {
         match self {
             Self::Absent => Ok(Cell::Absent),
             Self::Empty => Ok(Cell::Empty),
-            Self::Text(text) | Self::Other(text, _) => Ok(Cell::Value(on_one_line(text))),
+            Self::Text(text) | Self::OfDay(text, _) | Self::Other(text, _) => {
+                Ok(Cell::Value(on_one_line(text)))
+            }
             Self::List(list) => Ok(Some(list.join(", ")).filter(|text| !text.is_empty()).into()),
             Self::Unreadable(why) => Err(why),
         }
@@ -88,7 +98,7 @@ impl Value {
             Cell::Absent => Cell::Absent,
             Cell::Empty => Cell::Empty,
             Cell::Value(text) => {
-                Cell::Value(parse(&text).map_err(|why| format!("{} {why}", quote(&text)))?)
+                Cell::Value(parse(&text).map_err(|why| format!("{} {why}", quote_value(&text)))?)
             }
         })
     }
@@ -143,15 +153,16 @@ pub struct CellRules {
     pub dates: DateRules,
     /// Expiries that mean never; one is empty if an empty cell does.
     pub never: Vec<String>,
-    /// What `true` and `false` say of the status; active and disabled if none.
+    /// What yes and no say of the status; active and disabled if none.
     pub flags: Option<(Status, Status)>,
 }
 
-/// What `true` and `false` mean in a column with this name: in `disabled` the reverse of what they mean in `enabled`.
+/// What yes and no mean in a column with this name: in `disabled` the reverse of what they mean in `enabled`.
 pub fn flags_of(name: &str) -> Option<(Status, Status)> {
-    let name = name.to_lowercase();
+    let mut name = name.to_lowercase();
+    name.retain(|c| !c.is_whitespace() && !matches!(c, '-' | '_'));
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    if has(&["not_", "non", "unlock", "unblock"]) {
+    if has(&["not", "non", "unlock", "unblock"]) {
         None
     } else if has(&["revoke", "delete", "remove"]) {
         Some((Status::Revoked, Status::Active))
@@ -196,10 +207,11 @@ impl CellReader<'_> {
             .rules
             .flags
             .unwrap_or((Status::Active, Status::Disabled));
-        let status = without_placeholder(value).read(|text| match text {
-            _ if text.eq_ignore_ascii_case("true") => Ok(on),
-            _ if text.eq_ignore_ascii_case("false") => Ok(off),
-            _ => parse_status(text),
+        // An unknown status is no empty cell: it does not make a token active again.
+        let status = value.read(|text| match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "on" | "1" => Ok(on),
+            "false" | "f" | "no" | "n" | "off" | "0" => Ok(off),
+            word => parse_status(word),
         });
         self.keep(column, status)
     }
@@ -234,13 +246,17 @@ impl CellReader<'_> {
             Value::Text(text) if is_never(&text) => return (Cell::Value(Expiry::Never), None),
             value => without_placeholder(value),
         };
+        let known_day = match value {
+            Value::OfDay(_, day) => Some(day),
+            _ => None,
+        };
         let expiry = value.read(|text| parse_expiry(text, &self.rules.dates));
         match self.keep(column, expiry) {
             Cell::Absent => (Cell::Absent, None),
             Cell::Empty => (Cell::Value(Expiry::Unknown), None),
             Cell::Value((expiry, moment)) => {
                 self.units.extend(moment.and_then(|moment| moment.unit));
-                let day = moment.and_then(|moment| moment.day);
+                let day = known_day.or(moment.and_then(|moment| moment.day));
                 (Cell::Value(expiry), day.filter(|_| expiry != Expiry::Never))
             }
         }
@@ -297,12 +313,14 @@ fn parse_address(text: &str) -> Result<Address, String> {
     Address::parse_cell(text).map_err(|invalid| invalid.reason.to_owned())
 }
 
+/// The text is in lower case.
 fn parse_status(text: &str) -> Result<Status, String> {
-    match text.to_ascii_lowercase().as_str() {
+    match text {
         // Whether a token is expired follows from its expiry.
-        "active" | "enabled" | "valid" | "yes" | "on" | "expired" => Ok(Status::Active),
-        "disabled" | "inactive" | "suspended" | "deactivated" | "blocked" | "locked" | "no"
-        | "off" => Ok(Status::Disabled),
+        "active" | "enabled" | "valid" | "expired" => Ok(Status::Active),
+        "disabled" | "inactive" | "suspended" | "deactivated" | "blocked" | "locked" => {
+            Ok(Status::Disabled)
+        }
         "revoked" | "deleted" | "removed" => Ok(Status::Revoked),
         "gone" => Err("is set only by lapsed; write revoked, or leave the token out".to_owned()),
         _ => Err("is not a status; write active, disabled, revoked or expired".to_owned()),
@@ -396,6 +414,21 @@ pub(crate) fn quote(text: &str) -> String {
         MAX_FULL_QUOTE
     };
     format!("\"{}\"", clean(&cut(text, limit)))
+}
+
+/// Quotes a value of a cell. Reasons are stored and mailed, so what could be a secret is cut after a few characters.
+pub(crate) fn quote_value(text: &str) -> String {
+    let is_short = text.chars().nth(MAX_SHORT_VALUE).is_none();
+    let is_phrase = text.contains([' ', '@']);
+    let has_marks = text.contains([':', '/']) && text.chars().nth(MAX_FULL_QUOTE).is_none();
+    let is_date = text
+        .chars()
+        .all(|c| c.is_ascii_digit() || "-./:".contains(c));
+    if is_short || is_phrase || has_marks || is_date {
+        quote(text)
+    } else {
+        format!("\"{}\"", clean(&cut(text, SECRET_QUOTE_LENGTH + 1)))
+    }
 }
 
 // The functions below convert responses of systems.

@@ -108,7 +108,7 @@ impl Field {
     fn describe(&self) -> String {
         match self {
             Self::Odd(what) => (*what).to_owned(),
-            field => cells::quote(&field.text().unwrap_or_default()),
+            field => cells::quote_value(&field.text().unwrap_or_default()),
         }
     }
 

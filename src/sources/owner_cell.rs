@@ -2,7 +2,7 @@
 
 use crate::domain::{Address, Cell, ListedToken, Unreadable, column};
 
-use super::cells::{Value, is_placeholder, quote};
+use super::cells::{Value, is_placeholder, quote_value};
 
 /// The addresses in a cell, each once, in order, and why the rest cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ impl OwnerCell {
     pub fn parse(value: Value) -> Self {
         let texts = match value {
             Value::Absent | Value::Empty => Vec::new(),
-            Value::Text(text) | Value::Other(text, _) => vec![text],
+            Value::Text(text) | Value::OfDay(text, _) | Value::Other(text, _) => vec![text],
             Value::List(texts) => texts,
             Value::Unreadable(why) => {
                 return Self {
@@ -35,7 +35,7 @@ impl OwnerCell {
             }
         }
         if let [(part, reason), others @ ..] = refused.as_slice() {
-            let mut text = format!("{} {reason}", quote(part));
+            let mut text = format!("{} {reason}", quote_value(part));
             if !others.is_empty() {
                 text = format!("{text} (and {} more like it)", others.len());
             }

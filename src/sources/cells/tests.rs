@@ -85,7 +85,11 @@ fn anything_else_is_explained_with_what_to_write(#[case] written: &str, #[case] 
 #[case("9999-12-31T23:59:59.9999999Z")]
 #[case("9999-12-31T23:59:59-05:00")]
 #[case("253402300799")]
+#[case("253402300799999")]
 #[case("9223372036854775807")]
+#[case("9223372036854775")]
+#[case("9223372036854")]
+#[case("9223372036")]
 fn a_word_or_a_date_far_in_the_future_means_never(#[case] written: &str) {
     assert_eq!(expiry(written), Ok(Cell::Value(Expiry::Never)));
 }
@@ -126,8 +130,6 @@ fn what_exports_write_for_nothing_is_an_empty_cell(#[case] written: &str) {
         never: vec![String::new(), "n/a".to_owned()],
         ..CellRules::default()
     };
-    let (status, why) = read(&rules, |cells| cells.status("status", Value::text(written)));
-    assert_eq!((status, why), (Cell::Empty, None));
     if matches!(written, "" | "N/A" | "\\N") {
         let ((read, _), _) = read(&rules, |cells| cells.expiry("x", Value::text(written)));
         assert_eq!(read, Cell::Value(Expiry::Never));
@@ -160,6 +162,17 @@ fn an_absent_expiry_differs_from_an_unknown_one() {
 #[case("Token Expired", "true", Status::Active)]
 #[case("access_key_1_active", "false", Status::Disabled)]
 #[case("enabled", "true", Status::Active)]
+#[case("Disabled", "No", Status::Active)]
+#[case("Disabled", "on", Status::Disabled)]
+#[case("Revoked", "Yes", Status::Revoked)]
+#[case("is_revoked", "t", Status::Revoked)]
+#[case("is_revoked", "n", Status::Active)]
+#[case("enabled", "t", Status::Active)]
+#[case("enabled", "0", Status::Disabled)]
+#[case("disabled", "1", Status::Disabled)]
+#[case("Not revoked", "true", Status::Active)]
+#[case("isNotRevoked", "true", Status::Active)]
+#[case("notDisabled", "yes", Status::Active)]
 fn a_flag_means_what_its_column_says(
     #[case] column: &str,
     #[case] written: &str,
@@ -173,17 +186,51 @@ fn a_flag_means_what_its_column_says(
     assert_eq!(status, Cell::Value(expected));
 }
 
-#[test]
-fn a_reason_does_not_quote_a_secret_in_full() {
-    let secret = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
+#[rstest]
+#[case("")]
+#[case("\\N")]
+fn only_a_cell_without_a_text_is_no_status(#[case] written: &str) {
+    let rules = CellRules::default();
+    let (status, why) = read(&rules, |cells| cells.status("status", Value::text(written)));
+    assert_eq!((status, why), (Cell::Empty, None));
+}
+
+#[rstest]
+#[case("unknown")]
+#[case("N/A")]
+#[case("-")]
+fn a_status_that_its_source_does_not_know_is_unreadable(#[case] written: &str) {
+    let rules = CellRules::default();
+    let (status, why) = read(&rules, |cells| cells.status("status", Value::text(written)));
+    let why = why.unwrap_or_default();
+    assert_eq!(status, Cell::Absent);
+    assert!(why.contains("is not a status"), "{why}");
+}
+
+#[rstest]
+#[case("ghp_0123456789abcdefghijklmnopqrstuvwxyz")]
+#[case("ghp_0123456789abcdefghijkl")]
+#[case("ghp_0123456")]
+fn a_reason_does_not_quote_a_secret_in_full(#[case] secret: &str) {
     let reasons = [
         text(secret).into_address("issuer_email").unwrap_err(),
         last_use(secret).unwrap_err(),
         expiry(secret).unwrap_err(),
     ];
     for reason in reasons {
-        assert!(reason.contains("\"ghp_0123456789abcdefghij…\""), "{reason}");
+        assert!(reason.contains("\"ghp_01…\""), "{reason}");
     }
+}
+
+#[rstest]
+#[case("svc-deploy", "svc-deploy")]
+#[case("30.02.2026-10:00", "30.02.2026-10:00")]
+#[case("20261206100000123", "20261206100000123")]
+#[case("ada@example.org, bob", "ada@example.org, bob")]
+#[case("Sun Dec 06 2026 10:00:00 GMT+0100 (CET)", "Sun Dec 06 2026 10:00:00…")]
+#[case("arn:aws:iam::123456789012:user/ada-lovelace", "arn:aw…")]
+fn a_reason_quotes_what_is_no_secret(#[case] value: &str, #[case] quoted: &str) {
+    assert_eq!(quote_value(value), format!("\"{quoted}\""));
 }
 
 #[rstest]

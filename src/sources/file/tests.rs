@@ -185,7 +185,12 @@ async fn a_check_reports_its_result_or_the_invalid_row() {
 
 fn read_text(content: &str) -> Listing {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t.csv");
+    let name = if content.starts_with('{') {
+        "t.jsonl"
+    } else {
+        "t.csv"
+    };
+    let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
     let options = ReadOptions::default();
     read_files(
@@ -289,11 +294,54 @@ fn an_expired_token_is_read_as_active(#[case] word: &str, #[case] status: Status
 
 #[rstest]
 #[case("gone", "is set only by lapsed; write revoked, or leave the token out")]
-#[case("1", "is not a status; write active, disabled, revoked or expired")]
+#[case("2", "is not a status; write active, disabled, revoked or expired")]
 fn an_unknown_status_is_unreadable(#[case] word: &str, #[case] why: &str) {
     let token = only_token(&format!("external_id,status\na,{word}\n"));
     assert_eq!(token.status, Cell::Absent);
     assert_eq!(token.unreadable["status"], format!("\"{word}\" {why}"));
+}
+
+const EXPORT: &str = "id,source,external_id,name,description,issuer,owners,account,role,scope,created_at,\
+                      expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings";
+
+#[rstest]
+#[case::day_end("2026-12-07T07:59:59Z", "2026-12-06", "source", true)]
+#[case::instant("2026-12-07T07:59:59Z", "", "computed", true)]
+#[case::ours("2026-12-07T07:59:59Z", "", "policy", false)]
+fn an_export_keeps_instant_and_day_of_the_source(
+    #[case] at: &str,
+    #[case] day: &str,
+    #[case] origin: &str,
+    #[case] is_known: bool,
+) {
+    let expected = if is_known {
+        Expiry::At(at.parse().unwrap())
+    } else {
+        Expiry::Unknown
+    };
+    let token = only_token(&format!(
+        "{EXPORT}\nx,s,a,,,,,,,,,{at},{day},at,{origin},active,,,\n"
+    ));
+    assert_eq!(token.expiry, Cell::Value(expected));
+    assert_eq!(token.expiry_day, day.parse().ok());
+
+    let day = if day.is_empty() {
+        "null".to_owned()
+    } else {
+        format!("\"{day}\"")
+    };
+    let json = format!(
+        r#"{{"id":"x","source":"s","external_id":"a","issuer":null,"expires_at":"{at}","expires_on":{day},"expiry":"at","expiry_origin":"{origin}"}}"#
+    );
+    assert_eq!(only_token(&json).expiry, token.expiry);
+    assert_eq!(only_token(&json).expiry_day, token.expiry_day);
+}
+
+#[test]
+fn a_foreign_object_may_begin_like_an_export() {
+    let row = r#"{"id":"x","source":"s","external_id":"a","issuer_email":"ada@x.org"}"#;
+    let why = "\"id\" is not a column";
+    assert!(only_refusal(row).contains(why), "{}", only_refusal(row));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The columns of a kind of file.
 
+use chrono::NaiveDate;
+
 use super::super::cells::{Value, quote};
 use crate::nearest::nearest;
 
@@ -18,8 +20,10 @@ pub(crate) enum Target {
     Column(&'static str),
     /// Only the word `never` counts.
     NeverOf(&'static str),
-    /// An empty cell leaves what an earlier one has filled.
-    UnlessEmpty(&'static str),
+    /// The plain date of the instant that an earlier cell has filled.
+    DayOf(&'static str),
+    /// Empties the column if its date is only ours, by the policy.
+    OriginOf(&'static str),
     /// Further owners for this column.
     OwnersOf(&'static str),
     Nothing,
@@ -54,13 +58,28 @@ impl<const N: usize> Columns<N> {
         let column = match target {
             Target::Column(name) | Target::OwnersOf(name) => self.find(name),
             Target::NeverOf(name) if cell == b"never" => self.find(name),
-            Target::UnlessEmpty(name) if !cell.is_empty() => self.find(name),
-            Target::NeverOf(_) | Target::UnlessEmpty(_) | Target::Nothing => None,
+            Target::DayOf(name) if !cell.is_empty() => self.find(name),
+            Target::OriginOf(name) if cell == b"policy" => self.find(name),
+            Target::NeverOf(_) | Target::DayOf(_) | Target::OriginOf(_) | Target::Nothing => None,
         };
         match (column, target) {
             (Some(column), Target::OwnersOf(_)) => values[column].append(value),
+            (Some(column), Target::DayOf(_)) => set_day(&mut values[column], value),
+            (Some(column), Target::OriginOf(_)) => values[column] = Value::Empty,
             (Some(column), _) => values[column] = value,
             (None, _) => {}
         }
     }
+}
+
+/// Adds its plain date to an instant; where there is none, the date stands alone.
+fn set_day(instant: &mut Value, day: Value) {
+    let parsed = match &day {
+        Value::Text(text) => text.parse::<NaiveDate>().ok(),
+        _ => None,
+    };
+    *instant = match (std::mem::replace(instant, Value::Empty), parsed) {
+        (Value::Text(at), Some(day)) => Value::OfDay(at, day),
+        _ => day,
+    };
 }

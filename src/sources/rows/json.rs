@@ -64,12 +64,16 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut cells = Cells::new(&self);
         while let Some(key) = map.next_key::<String>()? {
-            if cells.is_export(&key) {
-                cells.set_exported(&key, &map.next_value()?);
-            } else if self.names.find(&key).next().is_some() {
-                cells.set(&key, &map.next_value()?);
+            let is_exported = cells.is_like_export(&key);
+            let is_named = self.names.find(&key).next().is_some();
+            if is_exported || is_named {
+                let json = map.next_value()?;
+                cells.set_exported(&key, &json);
+                cells.set(&key, &json);
             } else {
                 map.next_value::<IgnoredAny>()?;
+            }
+            if !is_named {
                 cells.unknown.get_or_insert(key);
             }
         }
@@ -84,9 +88,14 @@ struct Cells<'a, const N: usize> {
     is_mapped: [bool; N],
     unknown: Option<String>,
     keys: usize,
-    /// Whether the keys so far are those of lapsed's own export.
-    is_export: bool,
+    /// The values if the record is of lapsed's own export, as long as its keys allow that.
+    exported: Option<[Value; N]>,
+    /// How many of the keys that every record of an export has are there.
+    export_keys: usize,
 }
+
+/// Records of other systems may begin like lapsed's own, but have other names for these.
+const EXPORT_KEYS: [&str; 2] = ["issuer", "expiry"];
 
 impl<'a, const N: usize> Cells<'a, N> {
     fn new(object: &'a Object<'a, N>) -> Self {
@@ -96,33 +105,44 @@ impl<'a, const N: usize> Cells<'a, N> {
             is_mapped: [false; N],
             unknown: None,
             keys: 0,
-            is_export: !object.columns.export.is_empty(),
+            exported: (!object.columns.export.is_empty() && !object.names.has_mapped())
+                .then_some([const { Value::Absent }; N]),
+            export_keys: 0,
         }
     }
 
-    /// Whether the record is of lapsed's own export, as its first keys show.
-    fn is_export(&mut self, key: &str) -> bool {
+    /// Whether the record may be of lapsed's own export, by its keys so far.
+    fn is_like_export(&mut self, key: &str) -> bool {
         const FIRST_KEYS: usize = 3;
         let expected = self.object.columns.export.get(self.keys);
-        if self.keys < FIRST_KEYS {
-            self.is_export &= expected.is_some_and(|(name, _)| *name == key);
+        if self.keys < FIRST_KEYS && expected.is_none_or(|(name, _)| *name != key) {
+            self.exported = None;
         }
         self.keys += 1;
-        self.is_export && self.keys >= FIRST_KEYS
+        self.export_keys += usize::from(EXPORT_KEYS.contains(&key));
+        self.exported.is_some()
     }
 
     fn set_exported(&mut self, key: &str, json: &Json) {
         let columns = self.object.columns;
-        if let Some((_, target)) = columns.export.iter().find(|(name, _)| *name == key) {
+        let mut export = columns.export.iter();
+        if let Some(values) = &mut self.exported
+            && let Some((_, target)) = export.find(|(name, _)| *name == key)
+        {
             let cell = json.as_str().unwrap_or_default().as_bytes();
-            columns.set_exported(&mut self.values, *target, cell, json_value(json));
+            columns.set_exported(values, *target, cell, json_value(json));
         }
     }
 
     fn set(&mut self, key: &str, json: &Json) {
         for target in self.object.names.find(key) {
             let mut path = target.path.iter();
-            let Some(json) = path.try_fold(json, |json, key| json.get(key)) else {
+            // A null on the path says that there is nothing at its end.
+            let json = path.try_fold(json, |json, key| match json {
+                Json::Null => Some(json),
+                _ => json.get(key),
+            });
+            let Some(json) = json else {
                 continue;
             };
             let value = &mut self.values[target.column];
@@ -138,8 +158,13 @@ impl<'a, const N: usize> Cells<'a, N> {
 
     fn finish(self) -> Result<[Value; N], String> {
         let Object { columns, names } = self.object;
+        if let Some(values) = self.exported
+            && self.export_keys == EXPORT_KEYS.len()
+        {
+            return Ok(values);
+        }
         match self.unknown {
-            Some(_) if names.ignores_extra || self.is_export => Ok(self.values),
+            Some(_) if names.ignores_extra => Ok(self.values),
             // Without any known key, the keys may be misplaced values, so they are not quoted.
             Some(_) if self.values.iter().all(|value| *value == Value::Absent) => {
                 let all = columns.names.join(", ");
@@ -167,7 +192,7 @@ fn json_value(json: &Json) -> Value {
                 match json_value(item) {
                     Value::Text(text) | Value::Other(text, _) => list.push(text),
                     Value::Absent | Value::Empty => {}
-                    Value::List(_) | Value::Unreadable(_) => {
+                    Value::List(_) | Value::OfDay(..) | Value::Unreadable(_) => {
                         return Value::Unreadable("must be a list of texts".to_owned());
                     }
                 }

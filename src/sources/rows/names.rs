@@ -52,6 +52,10 @@ impl Names {
         }
     }
 
+    pub fn has_mapped(&self) -> bool {
+        self.targets.iter().any(|target| target.is_mapped)
+    }
+
     pub fn find(&self, name: &str) -> impl Iterator<Item = &NameTarget> {
         let targets = self.targets.iter();
         targets.filter(move |target| normalize(name).eq(target.key.chars()))

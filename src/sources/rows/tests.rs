@@ -24,7 +24,7 @@ fn read_with(name: &str, content: impl AsRef<[u8]>, options: &ReadOptions) -> Ve
     let format_value = |value: Value| match value {
         Value::Absent => "-".to_owned(),
         Value::Empty => String::new(),
-        Value::Text(text) => text,
+        Value::Text(text) | Value::OfDay(text, _) => text,
         Value::List(list) => format!("{list:?}"),
         Value::Other(text, what) => format!("{text} <{what}>"),
         Value::Unreadable(why) => format!("! {why}"),
@@ -239,6 +239,33 @@ fn a_cell_that_is_not_utf_8_does_not_affect_the_others() {
     let lines = b"{\"external_id\":\"a\",\"name\":\"caf\xe9\"}\n{\"external_id\":\"b\"}\n";
     let expected = [format!("1:a|{bad}|-"), "2:b|-|-".to_owned()];
     assert_eq!(read("t.jsonl", lines), expected);
+}
+
+#[test]
+fn a_cell_that_is_not_in_the_encoding_cannot_be_read() {
+    let options = ReadOptions {
+        encoding: Some(encoding_rs::SHIFT_JIS),
+        ..ReadOptions::default()
+    };
+    let bad = format!("! {NOT_UTF_8}");
+    let csv = b"external_id,name\na,\xff\nb,\x83\x41\n";
+    let expected = [format!("2:a|{bad}|-"), "3:b|\u{30a2}|-".to_owned()];
+    assert_eq!(read_with("t.csv", csv, &options), expected);
+    let lines = b"{\"external_id\":\"a\",\"name\":\"x\xff\"}\n";
+    assert_eq!(
+        read_with("t.jsonl", lines, &options),
+        [format!("1:a|{bad}|-")]
+    );
+}
+
+#[rstest]
+#[case(r#"{"external_id":"a","owner":null}"#, "1:a|-|")]
+#[case(r#"{"external_id":"a","owner":{"email":null}}"#, "1:a|-|")]
+#[case(r#"{"external_id":"a","owner":{}}"#, "1:a|-|-")]
+#[case(r#"{"external_id":"a"}"#, "1:a|-|-")]
+fn a_null_on_the_path_is_an_empty_cell(#[case] row: &str, #[case] read_as: &str) {
+    let options = mapped(&[("issuer_email", "owner.email")]);
+    assert_eq!(read_with("t.jsonl", row, &options), [read_as]);
 }
 
 #[rstest]

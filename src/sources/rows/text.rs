@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, Cursor, Read, Write};
 
-use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 /// How many bytes are read to detect the format.
 pub(super) const HEAD_LENGTH: u64 = 4096;
@@ -41,6 +41,9 @@ pub(super) fn decode(
     Ok((Box::new(decoding), Some(encoding)))
 }
 
+/// No byte of UTF-8, so that the cell in which it is cannot be read.
+const MALFORMED: u8 = 0xff;
+
 struct Decoding {
     input: Input,
     decoder: Decoder,
@@ -48,6 +51,28 @@ struct Decoding {
     raw: Vec<u8>,
     text: Cursor<Vec<u8>>,
     has_ended: bool,
+}
+
+impl Decoding {
+    /// Returns how many bytes are read and written.
+    fn decode(&mut self, text: &mut [u8], is_last: bool) -> (DecoderResult, usize, usize) {
+        let (mut read, mut written) = (0, 0);
+        loop {
+            let (raw, rest) = (&self.raw[read..], &mut text[written..]);
+            let decoder = &mut self.decoder;
+            let (result, more_read, more_written) =
+                decoder.decode_to_utf8_without_replacement(raw, rest, is_last);
+            read += more_read;
+            written += more_written;
+            match (&result, text.get_mut(written)) {
+                (DecoderResult::Malformed(..), Some(byte)) => {
+                    *byte = MALFORMED;
+                    written += 1;
+                }
+                _ => return (result, read, written),
+            }
+        }
+    }
 }
 
 impl Read for Decoding {
@@ -62,12 +87,11 @@ impl Read for Decoding {
             self.input.by_ref().take(limit).read_to_end(&mut self.raw)?;
             let is_last = self.raw.len() == before;
             let mut text = vec![0; self.raw.len() * 3 + 16];
-            let (result, read, written, _) =
-                self.decoder.decode_to_utf8(&self.raw, &mut text, is_last);
+            let (result, read, written) = self.decode(&mut text, is_last);
             self.raw.drain(..read);
             text.truncate(written);
             self.text = Cursor::new(text);
-            self.has_ended = is_last && result == CoderResult::InputEmpty;
+            self.has_ended = is_last && result == DecoderResult::InputEmpty;
         }
     }
 }
