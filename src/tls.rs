@@ -78,6 +78,11 @@ impl ClientIdentity {
         })
     }
 
+    /// Called before a connection, so that [`ClientIdentity::was_requested`] is about this one.
+    pub fn forget_request(&self) {
+        self.was_requested.store(false, Ordering::Relaxed);
+    }
+
     pub fn was_requested(&self) -> bool {
         self.was_requested.load(Ordering::Relaxed)
     }

@@ -220,7 +220,7 @@ impl LdapDirectory {
             found_id.is_some_and(|found_id| found_id.eq_ignore_ascii_case(id))
         });
         match (found.next(), found.next()) {
-            (Some(entry), None) => self.found(connection, &entry, id).await,
+            (Some(entry), None) => self.found(connection, &entry).await,
             (None, _) => self.confirm_gone(connection).await,
             (Some(_), Some(_)) => Ok(Lookup::unclear("several entries have its id")),
         }
@@ -238,7 +238,7 @@ impl LdapDirectory {
         let session = &mut connection.session;
         let found = session.read_entry(&name, flavor.attributes()).await?;
         if let Some(entry) = found.filter(is_match) {
-            return self.found(connection, &entry, id).await;
+            return self.found(connection, &entry).await;
         }
         let deleted = match session.read_deleted(&name, flavor.attributes()).await {
             // The bind account may not see deleted objects.
@@ -255,24 +255,18 @@ impl LdapDirectory {
     }
 
     /// The account of an entry, unless it works but has left the configured filter.
-    async fn found(
-        &self,
-        connection: &mut Connection,
-        entry: &Entry,
-        id: &str,
-    ) -> Result<Lookup, Error> {
+    async fn found(&self, connection: &mut Connection, entry: &Entry) -> Result<Lookup, Error> {
         let rules = self.rules(connection.root.flavor);
-        let person = build_person(entry, id.to_owned(), &rules);
-        if let Some(filter) = self.config.filter.as_deref()
-            && !person.status.is_lost()
-            && !connection.session.matches(&entry.dn, filter).await?
-        {
-            return Ok(Lookup::OutOfScope {
-                evidence: "its entry does not match the filter".to_owned(),
-                is_lost: self.config.outside_filter == OutsideFilter::Lost,
-            });
-        }
-        Ok(Lookup::found(person))
+        let Some(person) = identify(entry, &rules) else {
+            return Ok(Lookup::unclear("its entry shows no id"));
+        };
+        let matches = match self.config.filter.as_deref() {
+            Some(filter) if !person.status.is_lost() => {
+                connection.session.matches(&entry.dn, filter).await?
+            }
+            _ => Some(true),
+        };
+        Ok(judge_scope(person, matches, self.config.outside_filter))
     }
 
     /// An account is gone only if others can be found in the same way.
@@ -304,7 +298,7 @@ impl LdapDirectory {
         let people: Vec<Person> = page
             .entries
             .iter()
-            .filter_map(|entry| Some(build_person(entry, flavor.id(entry)?, &rules)))
+            .filter_map(|entry| identify(entry, &rules))
             .filter(Person::shows_an_address)
             .collect();
         let lost = people.iter().filter(|person| person.status.is_lost());
@@ -379,6 +373,24 @@ impl LdapDirectory {
     }
 }
 
+/// The person of an entry, with the id as listings have it; `None` if it shows none.
+fn identify(entry: &Entry, rules: &StatusRules) -> Option<Person> {
+    let id = rules.flavor.id(entry)?;
+    Some(build_person(entry, id, rules))
+}
+
+/// `matches` is `None` if the entry was not there any more when it was compared with the filter.
+fn judge_scope(person: Person, matches: Option<bool>, outside_filter: OutsideFilter) -> Lookup {
+    match matches {
+        Some(true) => Lookup::found(person),
+        Some(false) => Lookup::OutOfScope {
+            evidence: "its entry does not match the filter".to_owned(),
+            is_lost: outside_filter == OutsideFilter::Lost,
+        },
+        None => Lookup::unclear("its entry was moved or deleted while it was read"),
+    }
+}
+
 /// The people of entries, each an object of attributes with lists of values. A value that is no text stands for bytes
 /// that are none.
 #[cfg(test)]
@@ -438,5 +450,36 @@ impl SeenEntries {
             "let the account of bind_dn read mail and {names} below base, or correct base and filter"
         );
         Err(Error::rights(what, fix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_ada() -> Option<Person> {
+        let rules = StatusRules {
+            flavor: Flavor::OpenLdap,
+            counts_shadow_expire: false,
+            now: "2026-11-22T06:00:00Z".parse().unwrap(),
+        };
+        let attributes: [(&str, &[u8]); 2] =
+            [("entryUUID", b"8A5C-37C2"), ("mail", b"ada@example.org")];
+        identify(&Entry::new("cn=ada", &attributes), &rules)
+    }
+
+    #[test]
+    fn an_account_that_is_looked_up_has_the_id_of_its_entry() {
+        assert_eq!(read_ada().unwrap().id.as_deref(), Some("8a5c-37c2"));
+    }
+
+    #[test]
+    fn an_entry_that_moves_between_two_requests_is_not_outside_the_filter() {
+        for (matches, is_unclear) in [(Some(true), false), (Some(false), false), (None, true)] {
+            let lookup = judge_scope(read_ada().unwrap(), matches, OutsideFilter::Lost);
+            assert_eq!(matches!(lookup, Lookup::Unclear(_)), is_unclear);
+            let is_outside = matches!(lookup, Lookup::OutOfScope { is_lost: true, .. });
+            assert_eq!(is_outside, matches == Some(false));
+        }
     }
 }

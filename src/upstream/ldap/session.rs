@@ -28,6 +28,9 @@ const MAX_IDLE: Duration = Duration::from_secs(20);
 /// How long a connection that failed takes to end.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How rustls describes an alert of the server.
+const FATAL_ALERT: &str = "received fatal alert";
+
 /// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).
 const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 
@@ -65,13 +68,20 @@ impl Server {
     /// # Errors
     /// When there is no secure connection, or the server refuses the account.
     pub async fn connect(&self) -> Result<Session, Error> {
+        self.identity.forget_request();
         let session = self.connect_and_bind().await;
         session.map_err(|error| self.explain_certificate(error))
     }
 
     /// With TLS 1.3 a server refuses a certificate after the client has completed the handshake.
     fn explain_certificate(&self, error: Error) -> Error {
-        if !error.is_connection_failure() || !self.identity.was_requested() {
+        let is_refusal = match &error {
+            Error::BrokenOff { .. } => true,
+            // With TLS 1.2 it ends the handshake.
+            Error::Unreachable { reason, .. } => reason.contains(FATAL_ALERT),
+            _ => false,
+        };
+        if !is_refusal || !self.identity.was_requested() {
             return error;
         }
         let reason = if self.identity.has_certificate() {
@@ -259,17 +269,17 @@ impl Session {
         dn: &str,
         attributes: &[&str],
     ) -> Result<Option<Entry>, Error> {
-        self.read_matching(dn, ANY_ENTRY, attributes, Vec::new())
-            .await
+        let found = self.read_matching(dn, ANY_ENTRY, attributes, Vec::new());
+        Ok(first(found.await?))
     }
 
-    /// Whether an entry matches a filter.
+    /// Whether an entry matches a filter; `None` if there is no such entry, for example because it was moved.
     ///
     /// # Errors
     /// If the server does not respond, or reports another error than *no such object*.
-    pub async fn matches(&mut self, dn: &str, filter: &str) -> Result<bool, Error> {
-        let entry = self.read_matching(dn, filter, &["1.1"], Vec::new());
-        Ok(entry.await?.is_some())
+    pub async fn matches(&mut self, dn: &str, filter: &str) -> Result<Option<bool>, Error> {
+        let found = self.read_matching(dn, filter, &["1.1"], Vec::new());
+        Ok(found.await?.map(|entries| !entries.is_empty()))
     }
 
     /// Reads an entry even if it is deleted. Active Directory shows deleted entries to few accounts.
@@ -283,24 +293,25 @@ impl Session {
             crit: true,
             val: None,
         };
-        self.read_matching(dn, ANY_ENTRY, attributes, vec![control])
-            .await
+        let found = self.read_matching(dn, ANY_ENTRY, attributes, vec![control]);
+        Ok(first(found.await?))
     }
 
+    /// The entry if it matches; `None` if there is no such entry.
     async fn read_matching(
         &mut self,
         dn: &str,
         filter: &str,
         attributes: &[&str],
         controls: Vec<RawControl>,
-    ) -> Result<Option<Entry>, Error> {
+    ) -> Result<Option<Vec<Entry>>, Error> {
         let search = Search {
             base: dn,
             filter,
             attributes,
         };
         match self.run_search(&search, Scope::Base, controls).await {
-            Ok((entries, _)) => Ok(entries.into_iter().next()),
+            Ok((entries, _)) => Ok(Some(entries)),
             Err(error) if error.code() == Some(code::NO_SUCH_OBJECT) => Ok(None),
             Err(error) => Err(error),
         }
@@ -364,6 +375,10 @@ async fn wait_until_idle(mut on_activity: watch::Receiver<()>, max_idle: Duratio
     while let Ok(Ok(())) = timeout(max_idle, on_activity.changed()).await {}
 }
 
+fn first(entries: Option<Vec<Entry>>) -> Option<Entry> {
+    entries?.into_iter().next()
+}
+
 /// The cookie of the next page; empty at the end. A server without paging sends none (RFC 2696 §3).
 fn paging_cookie(result: &LdapResult) -> Vec<u8> {
     for Control(kind, raw) in &result.ctrls {
@@ -416,5 +431,48 @@ fn library_error(error: &LdapError, place: &str) -> Error {
             }
         }
         _ => Error::BrokenOff { place },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::client::ResolvesClientCert;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_for_a_certificate_explains_only_what_follows_it() {
+        let access = Access {
+            // Nothing listens on this port.
+            url: "ldap://127.0.0.1:1".parse().unwrap(),
+            starttls: false,
+            bind_dn: "cn=lapsed".to_owned(),
+            password: "secret".into(),
+            ca_file: None,
+            client_certificate: None,
+        };
+        let server = Server::new(&access, Duration::from_secs(5)).unwrap();
+        server.identity.resolve(&[], &[]);
+        let place = || "ldap://ldap.example.org".to_owned();
+        let unreachable = |reason: &str| Error::Unreachable {
+            place: place(),
+            reason: reason.to_owned(),
+        };
+        let hint = "asked for a client certificate";
+        for (error, is_explained) in [
+            (Error::BrokenOff { place: place() }, true),
+            (
+                unreachable("received fatal alert: CertificateRequired"),
+                true,
+            ),
+            (unreachable("invalid peer certificate: Expired"), false),
+            (unreachable("Connection refused"), false),
+        ] {
+            let text = server.explain_certificate(error).to_string();
+            assert_eq!(text.contains(hint), is_explained, "{text}");
+        }
+        assert!(server.connect().await.is_err());
+        let later = server.explain_certificate(Error::BrokenOff { place: place() });
+        assert!(matches!(later, Error::BrokenOff { .. }), "{later}");
     }
 }
