@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::directories::PeopleListing;
+use crate::directories::{Extent, PeopleListing};
 use crate::domain::{
     Address, Cover, Coverage, DirectoryTerms, Identity, IdentityStatus, IssuerMode, Issuers,
     Lookup, Policy, Reason,
@@ -175,6 +175,9 @@ impl SyncDirectories<'_> {
                 alert.plan(tx, self.policy, now, report).await?;
                 row.held = Some(reason.clone());
                 row.decision = None;
+                if let Some(listing) = &survey.listing {
+                    keep_memory(row, listing);
+                }
                 return Ok(());
             }
             SurveyOutcome::Accepted { changes, forgotten } => (changes, forgotten),
@@ -372,6 +375,13 @@ impl SyncDirectories<'_> {
     }
 }
 
+/// Keeps what the directory remembers, though nothing of its listing was accepted. The next listing is a complete one:
+/// a listing of changes would not repeat these.
+fn keep_memory(row: &mut DirectoryRow, listing: &PeopleListing) {
+    row.cursor.clone_from(&listing.cursor);
+    row.query_digest = None;
+}
+
 /// Records what the next listing needs, and why people may be missing from this one. The log says so once.
 fn record_listing(row: &mut DirectoryRow, listing: &PeopleListing, query_digest: &str) {
     if let Some(gaps) = &listing.gaps
@@ -379,7 +389,10 @@ fn record_listing(row: &mut DirectoryRow, listing: &PeopleListing, query_digest:
     {
         tracing::warn!("directory {}: {gaps}", row.name);
     }
-    row.gaps.clone_from(&listing.gaps);
+    // A listing of changes does not show whether others are still missing.
+    if listing.extent != Extent::Changes || listing.gaps.is_some() {
+        row.gaps.clone_from(&listing.gaps);
+    }
     row.cursor.clone_from(&listing.cursor);
     row.query_digest = Some(query_digest.to_owned());
     row.groups = Some(survey::group_sizes(&listing.groups));
@@ -483,4 +496,43 @@ pub fn count_covers(covers: &[(String, Cover)]) -> Coverage {
         *coverage.entry(*cover).or_default() += 1;
     }
     coverage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> DirectoryRow {
+        DirectoryRow {
+            gaps: Some("1 record has no id".to_owned()),
+            cursor: Some("before".to_owned()),
+            query_digest: Some("query".to_owned()),
+            ..DirectoryRow::default()
+        }
+    }
+
+    #[test]
+    fn a_listing_of_changes_keeps_the_gaps_of_the_complete_one() {
+        let mut row = row();
+        let changes = PeopleListing {
+            extent: Extent::Changes,
+            ..PeopleListing::default()
+        };
+        record_listing(&mut row, &changes, "query");
+        assert_eq!(row.gaps.as_deref(), Some("1 record has no id"));
+        record_listing(&mut row, &PeopleListing::default(), "query");
+        assert_eq!(row.gaps, None);
+    }
+
+    #[test]
+    fn a_held_listing_keeps_the_memory_and_is_followed_by_a_complete_one() {
+        let mut row = row();
+        let listing = PeopleListing {
+            cursor: Some("after".to_owned()),
+            ..PeopleListing::default()
+        };
+        keep_memory(&mut row, &listing);
+        assert_eq!(row.cursor.as_deref(), Some("after"));
+        assert_eq!(row.query_digest, None);
+    }
 }

@@ -220,9 +220,10 @@ impl Tx {
             .execute(c).await.map(drop))
     }
 
-    /// Makes the next listing of a directory a complete one.
+    /// Makes the next listing of a directory a complete one. The cursor stays: it may hold what the directory
+    /// remembers from one listing to the next.
     pub async fn reset_cursor(&mut self, name: &str) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL, query_digest = NULL WHERE name = $1")
+        on!(self, c: Db => sqlx::query("UPDATE directory SET query_digest = NULL WHERE name = $1")
             .bind(name).execute(c).await.map(drop))
     }
 

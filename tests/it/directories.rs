@@ -73,6 +73,7 @@ struct Script {
     lookup_fails: bool,
     extent: Extent,
     removed: Vec<String>,
+    cursor: Option<String>,
     looked_up: Vec<String>,
 }
 
@@ -101,6 +102,7 @@ impl Directory for Scripted {
             extent: script.extent,
             groups: script.groups.clone(),
             removed: script.removed.clone(),
+            cursor: script.cursor.clone(),
             ..PeopleListing::default()
         };
         if script.has_refused_row {
@@ -872,6 +874,7 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
     world.script(|script| {
         script.listed[2] = named("new", "Ada King");
         script.lookups.insert("id-02".to_owned(), looked_up);
+        script.cursor = Some("memory".to_owned());
     });
     world.sweep().await;
     world.sweep().await;
@@ -883,6 +886,7 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
         None,
         "the next sync is a full one"
     );
+    assert_eq!(world.row().await.cursor.as_deref(), Some("memory"));
     world.sweep().await;
     assert_eq!(world.identity(2).await, (IdentityStatus::Active, None));
     assert!(world.flagged().await.is_empty());
