@@ -12,6 +12,7 @@ pub mod ldap;
 pub mod okta;
 pub mod scim;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -104,6 +105,8 @@ pub struct PeopleListing {
     pub groups: Vec<Group>,
     /// Ids of accounts that were removed since the cursor; the engine looks them up.
     pub removed: Vec<String>,
+    /// [`Address::key`]s of people in the query about whom it says nothing, whatever accounts it has of them.
+    pub unread: BTreeSet<String>,
     /// Refused rows. A listing with refused rows changes nothing.
     pub refusals: RefusedRows,
     /// Where the next listing may continue. Only the directory itself can read it.

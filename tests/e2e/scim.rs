@@ -828,11 +828,16 @@ async fn a_server_that_filters_sign_in_names_only_is_asked_by_name() {
         filter.starts_with("emails").then(|| Answer::status(400))
     });
     let stub = idp.start();
+    let directory = directory(&stub, &[]);
     let wanted = addresses([1, 2]);
-    assert_eq!(
-        list_addresses(&stub, &wanted).await,
-        (five()[..2].to_vec(), Extent::Requested)
-    );
+    let first = list_again(&directory, &wanted, None).await.unwrap();
+    assert_eq!(first.listing.extent, Extent::Everybody);
+    let cursor = first.listing.cursor;
+    let later = list_again(&directory, &wanted, cursor.as_deref())
+        .await
+        .unwrap();
+    assert_eq!(later.listing.extent, Extent::Requested);
+    assert_eq!(later.people.len(), 2);
 }
 
 #[rstest]

@@ -201,6 +201,9 @@ impl<'a> GroupReader<'a> {
     }
 
     /// All groups without their members; `None` if the server has no groups.
+    ///
+    /// # Errors
+    /// When the list lacks a group: it may be the wanted one, or have its name, too.
     async fn list_groups(&mut self) -> Result<Option<&Vec<GroupResponse>>, Error> {
         if self.groups.is_none() {
             let mut pages = Pages::new(self.api, self.provider, all_groups());
@@ -212,6 +215,9 @@ impl<'a> GroupReader<'a> {
                     Ok(None) => return Ok(None),
                     Err(error) => return Err(explain_refusal(error, GROUPS)),
                 }
+            }
+            if let Some(lack) = pages.lack() {
+                return Err(self.api.invalid_response(GROUPS, &lack));
             }
             self.groups = Some(groups);
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Address;
 
-const LIFETIME: TimeDelta = TimeDelta::hours(24);
+pub(super) const LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -21,8 +21,37 @@ pub(super) struct Memory {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Asked {
     pub at: DateTime<Utc>,
-    /// The users with the address.
+    /// The users with the address, in order.
     pub ids: Vec<String>,
+    /// Whether the server filters by sign-in names only, so that others may have it as a mailbox.
+    #[serde(default)]
+    pub by_name_only: bool,
+    /// When the users were last read by their ids.
+    #[serde(default)]
+    read_at: Option<DateTime<Utc>>,
+}
+
+impl Asked {
+    pub fn new(at: DateTime<Utc>, mut ids: Vec<String>, by_name_only: bool) -> Self {
+        ids.sort_unstable();
+        ids.dedup();
+        Self {
+            at,
+            ids,
+            by_name_only,
+            read_at: None,
+        }
+    }
+
+    /// Whether users with the address may have been missed.
+    pub fn is_unclear(&self) -> bool {
+        self.by_name_only && self.ids.is_empty()
+    }
+
+    /// When the users were last seen, by a filter or by their ids.
+    pub fn seen_at(&self) -> DateTime<Utc> {
+        self.read_at.map_or(self.at, |read_at| read_at.max(self.at))
+    }
 }
 
 impl Memory {
@@ -61,9 +90,14 @@ impl Memory {
             .is_some_and(|asked| now - asked.at < LIFETIME)
     }
 
-    pub fn remember(&mut self, person: &Address, ids: Vec<String>, now: DateTime<Utc>) {
-        let asked = Asked { at: now, ids };
+    pub fn remember(&mut self, person: &Address, asked: Asked) {
         self.asked.insert(person.key().to_owned(), asked);
+    }
+
+    pub fn note_read(&mut self, person: &Address, now: DateTime<Utc>) {
+        if let Some(asked) = self.asked.get_mut(person.key()) {
+            asked.read_at = Some(now);
+        }
     }
 }
 
@@ -84,8 +118,8 @@ mod tests {
         let mut memory = Memory::parse(Some("no memory"), &both, noon);
         assert_eq!(memory.to_text(), None);
         memory.distrust_filters(noon);
-        memory.remember(&people[0], vec!["7".to_owned()], noon);
-        memory.remember(&people[1], Vec::new(), noon);
+        memory.remember(&people[0], Asked::new(noon, vec!["7".to_owned()], false));
+        memory.remember(&people[1], Asked::new(noon, Vec::new(), true));
         let text = memory.to_text();
         let read = Memory::parse(text.as_deref(), &both, later);
         assert_eq!(read, memory);

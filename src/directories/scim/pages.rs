@@ -77,7 +77,7 @@ impl Reading {
 }
 
 /// Resources found by a filter; `None` if the server does not support the filter or, as some do, ignores it and
-/// returns others.
+/// returns others, or if it leaves some out.
 pub(super) async fn find<T: Resource>(
     api: &Api,
     provider: Provider,
@@ -89,7 +89,7 @@ pub(super) async fn find<T: Resource>(
     let mut found = Vec::new();
     loop {
         match none_if_query_unsupported(pages.next().await, path)? {
-            Some(None) => return Ok(Some(found)),
+            Some(None) => return Ok(pages.lack().is_none().then_some(found)),
             Some(Some(page)) if page.iter().all(&is_match) => found.extend(page),
             _ => return Ok(None),
         }
@@ -118,6 +118,15 @@ impl<'a> Pages<'a> {
 
     pub fn without_id(&self) -> u64 {
         self.reading.without_id
+    }
+
+    /// Why resources are missing from the list.
+    pub fn lack(&self) -> Option<String> {
+        let without_id = self.without_id();
+        let note = || format!("{without_id} of its records have no id");
+        self.shortfall
+            .clone()
+            .or_else(|| (without_id > 0).then(note))
     }
 
     pub fn is_done(&self) -> bool {

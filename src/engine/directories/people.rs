@@ -155,7 +155,13 @@ impl RelevantPeople {
             // The other accounts have not changed, so they are not listed.
             accounts.clear();
         }
+        let is_unread = listing.unread.contains(self.issuers.directory_address(key));
+        if is_unread {
+            // Another account of theirs may work.
+            accounts.clear();
+        }
         let otherwise = match listing.extent {
+            _ if is_unread => Observation::Unmentioned,
             Extent::Changes if !is_removed => Observation::Unmentioned,
             _ => Observation::Missing,
         };
@@ -263,9 +269,10 @@ impl ListedPeople {
                 listed: self.count,
             });
         }
-        // A listing of changes contains a canary only if it changed.
-        let unmentioned = listing.extent == Extent::Changes;
         let position = relevant.canaries.iter().position(|canary| {
+            // A listing of changes contains a canary only if it changed.
+            let unmentioned =
+                listing.extent == Extent::Changes || listing.unread.contains(canary.key());
             let is_active = self.canaries.get(canary.key()).copied();
             !is_active.unwrap_or(unmentioned)
         })?;
