@@ -125,8 +125,8 @@ fn rule_advice(resource: &str, verbs: &str) -> String {
     )
 }
 
-/// The users of the tokens in a list, and how many have an outdated `expiresAt`. Rancher silently shortens lists: users without full access get only their own
-/// ext tokens.
+/// The users of the tokens in a list, and how many have an outdated `expiresAt`. Rancher silently shortens lists:
+/// users without full access get only their own ext tokens.
 #[derive(Debug, Default)]
 pub struct SeenTokens {
     first: Option<String>,
