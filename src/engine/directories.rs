@@ -190,14 +190,14 @@ impl SyncDirectories<'_> {
         let mut rows = Vec::new();
         let mut lost = Vec::new();
         for change in changes {
-            let is_lost = change.changes_status() && change.now.status.is_lost();
-            rows.push(IdentityRow {
+            let identity = IdentityRow {
                 directory: row.name.clone(),
                 identity: change.now.clone(),
-            });
-            if is_lost {
-                lost.extend(rows.last().cloned());
+            };
+            if change.changes_status() && change.now.status.is_lost() {
+                lost.push(identity.clone());
             }
+            rows.push(identity);
         }
         tx.save_identities(&rows).await?;
         findings::restate_findings(tx, &lost, now).await?;
@@ -205,9 +205,7 @@ impl SyncDirectories<'_> {
         if status_changes > 0 || !forgotten.is_empty() {
             findings::request(tx, now).await?;
         }
-        row.held = None;
-        row.held_at = None;
-        row.held_changes = None;
+        (row.held, row.held_at, row.held_changes) = (None, None, None);
         row.decision = None;
         if let Some(people) = survey.total {
             row.people = i64::try_from(people).unwrap_or(i64::MAX);
