@@ -28,9 +28,6 @@ const MAX_IDLE: Duration = Duration::from_secs(20);
 /// How long a connection that failed takes to end.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How rustls describes an alert of the server.
-const FATAL_ALERT: &str = "received fatal alert";
-
 /// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).
 const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 
@@ -69,19 +66,16 @@ impl Server {
     /// When there is no secure connection, or the server refuses the account.
     pub async fn connect(&self) -> Result<Session, Error> {
         self.identity.forget_request();
-        let session = self.connect_and_bind().await;
-        session.map_err(|error| self.explain_certificate(error))
+        match self.connect_and_bind().await {
+            Err(error @ Error::BrokenOff { .. }) => Err(self.explain_certificate(error)),
+            session => session,
+        }
     }
 
-    /// With TLS 1.3 a server refuses a certificate after the client has completed the handshake.
+    /// With TLS 1.3 a server refuses a certificate after the client has completed the handshake; with TLS 1.2 it ends
+    /// the handshake.
     fn explain_certificate(&self, error: Error) -> Error {
-        let is_refusal = match &error {
-            Error::BrokenOff { .. } => true,
-            // With TLS 1.2 it ends the handshake.
-            Error::Unreachable { reason, .. } => reason.contains(FATAL_ALERT),
-            _ => false,
-        };
-        if !is_refusal || !self.identity.was_requested() {
+        if !self.identity.was_requested() {
             return error;
         }
         let reason = if self.identity.has_certificate() {
@@ -102,7 +96,10 @@ impl Server {
             LdapConnAsync::from_url_with_settings(self.settings.clone(), &self.access.url),
         )
         .await?
-        .map_err(|error| self.unreachable(&error))?;
+        .map_err(|error| match self.unreachable(&error) {
+            unreachable if is_alert(&error) => self.explain_certificate(unreachable),
+            unreachable => unreachable,
+        })?;
         let mut session = Session::new(connection, ldap, &self.place, self.timeout);
         session.bind(&self.access).await?;
         Ok(session)
@@ -128,6 +125,16 @@ impl Server {
             reason,
         }
     }
+}
+
+/// Whether the server ended the handshake.
+fn is_alert(error: &LdapError) -> bool {
+    let error = match error {
+        LdapError::Rustls { source } => Some(source),
+        LdapError::Io { source } => source.get_ref().and_then(|inner| inner.downcast_ref()),
+        _ => None,
+    };
+    matches!(error, Some(rustls::Error::AlertReceived(_)))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -453,26 +460,24 @@ mod tests {
         };
         let server = Server::new(&access, Duration::from_secs(5)).unwrap();
         server.identity.resolve(&[], &[]);
-        let place = || "ldap://ldap.example.org".to_owned();
-        let unreachable = |reason: &str| Error::Unreachable {
-            place: place(),
-            reason: reason.to_owned(),
+        let broken_off = || Error::BrokenOff {
+            place: "ldap://ldap.example.org".to_owned(),
         };
-        let hint = "asked for a client certificate";
-        for (error, is_explained) in [
-            (Error::BrokenOff { place: place() }, true),
-            (
-                unreachable("received fatal alert: CertificateRequired"),
-                true,
-            ),
-            (unreachable("invalid peer certificate: Expired"), false),
-            (unreachable("Connection refused"), false),
-        ] {
-            let text = server.explain_certificate(error).to_string();
-            assert_eq!(text.contains(hint), is_explained, "{text}");
-        }
+        let text = server.explain_certificate(broken_off()).to_string();
+        assert!(text.contains("asked for a client certificate"), "{text}");
         assert!(server.connect().await.is_err());
-        let later = server.explain_certificate(Error::BrokenOff { place: place() });
+        let later = server.explain_certificate(broken_off());
         assert!(matches!(later, Error::BrokenOff { .. }), "{later}");
+    }
+
+    #[test]
+    fn an_alert_of_the_server_is_told_from_other_failures() {
+        let alert = || rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let from_io = |error| LdapError::from(std::io::Error::other(error));
+        assert!(is_alert(&from_io(alert())));
+        assert!(!is_alert(&from_io(rustls::Error::DecryptError)));
+        assert!(!is_alert(&LdapError::from(std::io::Error::from(
+            std::io::ErrorKind::ConnectionRefused
+        ))));
     }
 }
