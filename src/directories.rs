@@ -105,7 +105,8 @@ pub struct PeopleListing {
     pub groups: Vec<Group>,
     /// Ids of accounts that were removed since the cursor; the engine looks them up.
     pub removed: Vec<String>,
-    /// [`Address::key`]s of people in the query about whom it says nothing, whatever accounts it has of them.
+    /// [`Address::key`]s of people in the query who were not read. Nothing follows for them, even if it lists one of
+    /// their accounts.
     pub unread: BTreeSet<String>,
     /// Refused rows. A listing with refused rows changes nothing.
     pub refusals: RefusedRows,

@@ -119,7 +119,7 @@ pub(super) fn smtp(
 }
 
 /// An address of ours, with its domain in punycode. Its local part is ASCII, because a mail from another needs a server
-/// with SMTPUTF8 whoever gets it.
+/// with SMTPUTF8, also for recipients in ASCII.
 pub(super) fn sender(address: &Address) -> Parsed<lettre::Address> {
     match address.to_lettre() {
         Some(sender) if !address.needs_smtputf8() => Ok(sender),

@@ -163,11 +163,11 @@ impl Policy {
             _ => None,
         };
         // By an expiry that is not its source's any more, no token expires.
-        let tightest = token.has_outdated_expiry().then_some(Step::ZERO);
+        let expires = !token.has_outdated_expiry();
         self.steps_of(token).iter().copied().filter(move |step| {
             planned.is_none_or(|planned| *step < planned)
                 && life.is_none_or(|life| step.width() < life)
-                && tightest != Some(*step)
+                && (expires || *step != Step::ZERO)
         })
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct Items<T>(pub Vec<Item<T>>);
 pub(crate) struct Texts(pub Vec<String>);
 
 impl Field {
-    /// A number or a flag is the text that shows it; a blank text is none.
+    /// The text; a number or a flag as text. `None` if it is blank.
     pub fn text(&self) -> Option<String> {
         let text = match self {
             Self::Text(text) => text.trim().to_owned(),
@@ -67,7 +67,7 @@ impl Field {
         }
     }
 
-    /// A whole number, also as a text; `Ok(None)` if there is none.
+    /// A whole number, also as a text; `Ok(None)` if the field is missing or null.
     pub fn integer(&self) -> Result<Option<i64>, String> {
         let integer = match self {
             Self::Absent | Self::Null => return Ok(None),
@@ -81,7 +81,7 @@ impl Field {
         }
     }
 
-    /// `Ok(None)` if there is none.
+    /// `Ok(None)` if the field is missing or null.
     pub fn flag(&self) -> Result<Option<bool>, String> {
         let text = match self {
             Self::Absent | Self::Null => return Ok(None),

@@ -180,7 +180,7 @@ impl<'a> Named<'a> {
         let month = self.month.ok_or(NoInstant::Format)?;
         let (day, year) = match (self.numbers.as_slice(), self.year) {
             ([day], Some(year)) => (*day, year),
-            // RFC 850: the weekday tells the day from the year, and the century.
+            // RFC 850: the weekday shows which number is the day, and which century it is.
             ([day, year], None) if self.weekday.is_some() => (*day, 2000 + year),
             ([_, _], None) => return Err(NoInstant::TwoReadings),
             _ => return Err(NoInstant::Format),

@@ -72,7 +72,7 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// Adds its plain date to an instant; where there is none, the date stands alone.
+/// Adds a plain date to its instant. Without an instant, the value is the date.
 fn set_day(instant: &mut Value, day: Value) {
     let parsed = match &day {
         Value::Text(text) => text.parse::<NaiveDate>().ok(),

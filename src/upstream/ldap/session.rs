@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_of_the_server_is_told_from_other_failures() {
+    fn an_alert_of_the_server_is_recognised() {
         let alert = || rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let from_io = |error| LdapError::from(std::io::Error::other(error));
         assert!(is_alert(&from_io(alert())));
