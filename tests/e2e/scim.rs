@@ -717,8 +717,8 @@ async fn members_are_numbers_and_one_without_an_id_may_be_anyone() {
     assert_eq!(listed.members(), &five()[..1]);
     let other = listed.person("u2@example.org");
     assert_eq!(
-        (other.status, other.reason),
-        (IdentityStatus::Unknown, Some(Reason::Unconfirmed))
+        (other.status, other.is_member, other.reason),
+        (IdentityStatus::Unknown, None, Some(Reason::Unconfirmed))
     );
 }
 
