@@ -40,9 +40,9 @@ impl Listed {
         lines
     }
 
-    /// The main addresses of known members of the allowed groups, in order.
+    /// The main addresses of members of the allowed groups, in order.
     pub fn members(&self) -> Vec<&str> {
-        let members = self.people.iter().filter(|it| it.is_member == Some(true));
+        let members = self.people.iter().filter(|it| it.is_member.unwrap());
         let mut members: Vec<&str> = members
             .map(|it| it.main.as_ref().unwrap().as_str())
             .collect();
