@@ -11,6 +11,7 @@ mod policy;
 mod replica;
 pub mod revocation;
 mod schedule;
+pub mod service;
 mod step;
 mod string_enum;
 #[cfg(test)]

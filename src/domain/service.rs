@@ -1,0 +1,21 @@
+//! The token service: credentials that lapsed itself issues, who may use and manage them, and the rules for new ones.
+
+mod credential;
+mod network;
+mod person;
+mod problem;
+mod request;
+mod role;
+mod scope;
+mod token_string;
+mod verdict;
+
+pub use credential::{Credential, CredentialState, Kind, OldSecret, StoredSecret};
+pub use network::Networks;
+pub use person::{ServiceAccount, ServicePerson};
+pub use problem::{Problem, ProblemKind};
+pub use request::{Actor, Lifetime, NewToken, Regeneration, TokenChange};
+pub use role::{Rank, Roles};
+pub use scope::{InvalidScope, Scopes};
+pub use token_string::{Digest, InvalidToken, NewSecret, Presented, PublicId};
+pub use verdict::{Access, Refusal, judge};

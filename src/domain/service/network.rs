@@ -1,0 +1,67 @@
+//! The networks from which a token may be used.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::{AddrParseError, IpNet};
+
+/// Networks in CIDR notation, sorted. Without any, the token works from everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
+        let mut networks: Vec<IpNet> = networks
+            .into_iter()
+            .map(|network| network.trunc())
+            .collect();
+        networks.sort_unstable();
+        networks.dedup();
+        Self(networks)
+    }
+
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
+    /// An IPv4 address in an IPv6 one (`::ffff:192.0.2.1`) counts as the IPv4 address.
+    pub fn allow(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.is_unlimited() || self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether it allows every address that `other` allows.
+    pub fn contain(&self, other: &Self) -> bool {
+        let is_inside = |inner: &IpNet| self.0.iter().any(|network| network.contains(inner));
+        self.is_unlimited() || (!other.is_unlimited() && other.0.iter().all(is_inside))
+    }
+}
+
+/// Separated by blanks.
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<String> = self.0.iter().map(IpNet::to_string).collect();
+        f.write_str(&networks.join(" "))
+    }
+}
+
+/// Separated by blanks; an address alone is the network of this address.
+impl FromStr for Networks {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = |word: &str| {
+            word.parse().or_else(|error| {
+                word.parse::<IpAddr>()
+                    .map_or(Err(error), |it| Ok(it.into()))
+            })
+        };
+        let networks: Result<Vec<IpNet>, _> = text.split_whitespace().map(read).collect();
+        networks.map(Self::new)
+    }
+}
