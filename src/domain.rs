@@ -8,6 +8,7 @@ mod ghost;
 mod identity;
 mod notice;
 mod policy;
+mod preference;
 mod replica;
 pub mod revocation;
 mod schedule;
@@ -33,10 +34,11 @@ pub use policy::ForecastWarning;
 pub use policy::{
     Account, AccountAdmins, Policy, StepOutlook, StepState, account_key, forecast_notices, plan,
 };
+pub use preference::{Channel, Preference};
 pub use replica::{Replica, describe_drift, share_of_rate};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;
-pub use step::Step;
+pub use step::{InvalidStep, Step};
 pub use string_enum::UnknownValue;
 pub(crate) use string_enum::string_enum;
 pub use token::{

@@ -4,29 +4,36 @@
 //! Dropping a transaction rolls it back.
 
 mod addresses;
+mod changes;
 mod cluster;
 mod columns;
 mod copy;
+mod credentials;
 mod erasure;
 mod error;
 mod file;
 mod findings;
+mod idempotency;
 mod mails;
 mod notices;
 mod open;
 mod people;
 mod plans;
 mod postgres;
+mod preferences;
 mod removal;
 mod replicas;
 mod retrying;
 mod revocations;
 mod runs;
 mod schema;
+mod service_accounts;
+mod service_users;
 mod session;
 mod tokens;
 mod unusable;
 mod upstreams;
+mod uses;
 mod views;
 
 use std::fmt;
@@ -40,6 +47,7 @@ use file::OpenFile;
 use session::{LONG_LIMIT, Session, guarded};
 
 pub use addresses::RefusedAddress;
+pub use changes::Change;
 #[cfg(feature = "test-support")]
 pub use copy::TABLES;
 pub use erasure::Erased;
@@ -49,6 +57,7 @@ pub use error::{Error, Result};
 pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };
+pub use idempotency::IdempotencyRow;
 pub use mails::{ClaimedMail, Holder, MailRecord, Verdict};
 #[cfg(feature = "test-support")]
 pub use notices::UnlistedTokens;
@@ -65,6 +74,7 @@ pub use schema::{Access, Versions};
 #[cfg(feature = "test-support")]
 pub use schema::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};
+pub use uses::{AddressUse, HourOfUse, UseRow, Uses};
 pub use views::{MailPreview, NoticeFilter, NoticeRow, TokenFilter, TokenView};
 
 /// Rows per statement. SQLite takes 32,766 parameters per statement, PostgreSQL 65,535.

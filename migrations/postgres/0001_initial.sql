@@ -166,10 +166,14 @@ CREATE TABLE notice (
     plan_id       UUID,
     -- The mail that carries the notice; from then on it shares the state of the mail.
     mail_id       UUID,
-    state         TEXT NOT NULL CHECK (state IN ('planned', 'cancelled', 'suppressed', 'failed')),
+    -- One in the account is 'sent' once it is planned.
+    state         TEXT NOT NULL CHECK (state IN ('planned', 'sent', 'cancelled', 'suppressed', 'failed')),
     -- Its plan waits for an operator.
     held          BOOLEAN NOT NULL DEFAULT FALSE CHECK (state = 'planned' OR NOT held),
     reason        TEXT,
+    channel       TEXT NOT NULL DEFAULT 'mail' CHECK (channel IN ('mail', 'account')),
+    -- When its recipient read it in their account.
+    read_at       TIMESTAMPTZ,
     title         TEXT,
     detail        TEXT
 );
@@ -179,6 +183,8 @@ CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'pl
 CREATE INDEX notice_planned ON notice (planned_at);
 CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL OR subject IS NOT NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE held;
+-- What a person finds in their account, newest first.
+CREATE INDEX notice_account ON notice (recipient_key, planned_at) WHERE channel = 'account';
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;
 
@@ -312,6 +318,141 @@ CREATE TABLE replica (
     seen_at       TIMESTAMPTZ NOT NULL
 );
 
+-- Accounts of the token service.
+CREATE TABLE service_account (
+    -- The name in lower case.
+    key        TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    name       TEXT NOT NULL,
+    -- NULL for the limit of the policy, 0 for no limit.
+    max_tokens BIGINT,
+    created_at TIMESTAMPTZ NOT NULL
+);
+
+-- Users of the token service.
+CREATE TABLE service_user (
+    -- The address in lower case, or the name of a machine user.
+    key            TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    -- NULL for a machine user.
+    address        TEXT,
+    name           TEXT,
+    is_super       BOOLEAN NOT NULL,
+    is_sso         BOOLEAN NOT NULL,
+    -- The owners of a machine user, one a line.
+    owners         TEXT,
+    created_at     TIMESTAMPTZ NOT NULL,
+    disabled_at    TIMESTAMPTZ,
+    -- Since when a directory reports that they lost access.
+    lost_access_at TIMESTAMPTZ,
+    version        BIGINT NOT NULL
+);
+
+CREATE TABLE service_role (
+    user_key    TEXT COLLATE "C" NOT NULL,
+    account_key TEXT COLLATE "C" NOT NULL,
+    role        TEXT NOT NULL,
+    PRIMARY KEY (user_key, account_key)
+);
+CREATE INDEX service_role_account ON service_role (account_key);
+
+-- What lapsed verifies tokens by that it issued. Those of its own kinds (session, access, refresh, feed) have no row in
+-- `token`.
+CREATE TABLE credential (
+    id                UUID NOT NULL PRIMARY KEY,
+    public_id         TEXT COLLATE "C" NOT NULL UNIQUE,
+    kind              TEXT NOT NULL,
+    issuer_key        TEXT COLLATE "C" NOT NULL,
+    account_key       TEXT COLLATE "C",
+    role              TEXT,
+    -- Separated by blanks.
+    scopes            TEXT NOT NULL,
+    networks          TEXT NOT NULL,
+    created_at        TIMESTAMPTZ NOT NULL,
+    not_before        TIMESTAMPTZ,
+    expires_at        TIMESTAMPTZ,
+    state             TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'revoked')),
+    -- Digests are in hexadecimal.
+    digest            TEXT NOT NULL,
+    secret_number     BIGINT NOT NULL,
+    secret_created_at TIMESTAMPTZ NOT NULL,
+    secret_used_at    TIMESTAMPTZ,
+    -- The secret before the last regeneration.
+    old_digest        TEXT,
+    old_number        BIGINT,
+    old_created_at    TIMESTAMPTZ,
+    old_used_at       TIMESTAMPTZ,
+    old_valid_until   TIMESTAMPTZ CHECK ((old_valid_until IS NOT NULL) = (old_digest IS NOT NULL)),
+    -- The credential that it was exchanged for.
+    parent            UUID,
+    version           BIGINT NOT NULL,
+    -- When the text of the current secret was handed over; NULL if that may have failed.
+    shown_at          TIMESTAMPTZ
+);
+CREATE INDEX credential_issuer ON credential (issuer_key);
+-- For the limits, which count what has not ended.
+CREATE INDEX credential_account ON credential (account_key) WHERE account_key IS NOT NULL AND state <> 'revoked';
+CREATE INDEX credential_parent ON credential (parent) WHERE parent IS NOT NULL;
+-- Finds old secrets that are still used shortly before they end.
+CREATE INDEX credential_old ON credential (old_valid_until) WHERE old_valid_until IS NOT NULL;
+CREATE INDEX credential_internal ON credential (expires_at) WHERE kind IN ('session', 'access', 'refresh', 'feed');
+
+-- What changed that verification depends on. Whoever keeps copies in memory reads it.
+CREATE SEQUENCE change_id;
+CREATE TABLE change (
+    id   BIGINT NOT NULL DEFAULT nextval('change_id') PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('credential', 'user', 'everything')),
+    -- The id of the credential or the key of the user.
+    key  TEXT COLLATE "C" NOT NULL
+);
+
+-- Uses of a token by hour.
+CREATE TABLE token_use (
+    token_id UUID NOT NULL,
+    -- The beginning of the hour.
+    hour     TIMESTAMPTZ NOT NULL,
+    ok       BIGINT NOT NULL,
+    -- With the right secret.
+    refused  BIGINT NOT NULL,
+    PRIMARY KEY (token_id, hour)
+);
+CREATE INDEX token_use_hour ON token_use (hour);
+
+-- The last addresses that used a token, and the last ones that were refused.
+CREATE TABLE token_address (
+    token_id   UUID NOT NULL,
+    is_refused BOOLEAN NOT NULL,
+    address    TEXT COLLATE "C" NOT NULL,
+    first_at   TIMESTAMPTZ NOT NULL,
+    last_at    TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (token_id, is_refused, address)
+);
+
+-- Answers to requests that may be repeated. Backups and moved stores lack them.
+CREATE TABLE idempotency (
+    -- Digests are in hexadecimal.
+    key_digest    TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    body_digest   TEXT NOT NULL,
+    token_id      UUID,
+    secret_number BIGINT,
+    -- The answer, encrypted with a key that only the caller can make.
+    sealed        TEXT,
+    created_at    TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX idempotency_created ON idempotency (created_at);
+
+-- How people want to be notified.
+CREATE TABLE preference (
+    address_key TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    address     TEXT NOT NULL,
+    -- NULL as configured; a list such as `7d 1d`, empty for none.
+    steps       TEXT,
+    channel     TEXT CHECK (channel IN ('mail', 'account')),
+    language    TEXT,
+    timezone    TEXT,
+    -- The time of the daily mail, such as `09:00`.
+    digest_time TEXT,
+    version     BIGINT NOT NULL
+);
+
 -- Append-only audit trail: who did what, when and why.
 CREATE TABLE audit (
     id      UUID NOT NULL PRIMARY KEY,
@@ -326,11 +467,11 @@ CREATE INDEX audit_at ON audit (at);
 -- A notice with its delivery state: its own, or that of the mail that carries it.
 CREATE VIEW ledger AS
 SELECT n.id, n.token_id, n.subject, n.generation, n.secret_version, n.topic, n.step, n.recipient, n.recipient_key,
-       n.basis, n.send_at, n.planned_at, n.mail_id, n.title, n.held,
+       n.basis, n.send_at, n.planned_at, n.mail_id, n.title, n.held, n.channel, n.read_at,
        CASE WHEN n.state <> 'planned' THEN n.state
             WHEN m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed') THEN 'planned'
             ELSE m.state END AS state,
        CASE WHEN n.held THEN 'held' ELSE COALESCE(n.reason, m.reason) END AS reason,
        COALESCE(m.attempts, 0) AS attempts, m.state AS mail_state, m.next_at,
-       CASE WHEN n.state = 'planned' THEN m.sent_at END AS sent_at
+       CASE n.state WHEN 'planned' THEN m.sent_at WHEN 'sent' THEN n.planned_at END AS sent_at
 FROM notice n LEFT JOIN mail m ON m.id = n.mail_id;

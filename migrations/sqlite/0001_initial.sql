@@ -167,10 +167,14 @@ CREATE TABLE notice (
     plan_id       BLOB,
     -- The mail that carries the notice; from then on it shares the state of the mail.
     mail_id       BLOB,
-    state         TEXT NOT NULL CHECK (state IN ('planned', 'cancelled', 'suppressed', 'failed')),
+    -- One in the account is 'sent' once it is planned.
+    state         TEXT NOT NULL CHECK (state IN ('planned', 'sent', 'cancelled', 'suppressed', 'failed')),
     -- Its plan waits for an operator.
     held          INTEGER NOT NULL DEFAULT 0 CHECK (state = 'planned' OR NOT held),
     reason        TEXT,
+    channel       TEXT NOT NULL DEFAULT 'mail' CHECK (channel IN ('mail', 'account')),
+    -- When its recipient read it in their account.
+    read_at       TEXT,
     title         TEXT,
     detail        TEXT
 ) STRICT;
@@ -180,6 +184,8 @@ CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'pl
 CREATE INDEX notice_planned ON notice (planned_at);
 CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL OR subject IS NOT NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE held;
+-- What a person finds in their account, newest first.
+CREATE INDEX notice_account ON notice (recipient_key, planned_at) WHERE channel = 'account';
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;
 
@@ -313,6 +319,140 @@ CREATE TABLE replica (
     seen_at       TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Accounts of the token service.
+CREATE TABLE service_account (
+    -- The name in lower case.
+    key        TEXT NOT NULL PRIMARY KEY,
+    name       TEXT NOT NULL,
+    -- NULL for the limit of the policy, 0 for no limit.
+    max_tokens INTEGER,
+    created_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Users of the token service.
+CREATE TABLE service_user (
+    -- The address in lower case, or the name of a machine user.
+    key            TEXT NOT NULL PRIMARY KEY,
+    -- NULL for a machine user.
+    address        TEXT,
+    name           TEXT,
+    is_super       INTEGER NOT NULL,
+    is_sso         INTEGER NOT NULL,
+    -- The owners of a machine user, one a line.
+    owners         TEXT,
+    created_at     TEXT NOT NULL,
+    disabled_at    TEXT,
+    -- Since when a directory reports that they lost access.
+    lost_access_at TEXT,
+    version        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE service_role (
+    user_key    TEXT NOT NULL,
+    account_key TEXT NOT NULL,
+    role        TEXT NOT NULL,
+    PRIMARY KEY (user_key, account_key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX service_role_account ON service_role (account_key);
+
+-- What lapsed verifies tokens by that it issued. Those of its own kinds (session, access, refresh, feed) have no row in
+-- `token`.
+CREATE TABLE credential (
+    id                BLOB NOT NULL PRIMARY KEY,
+    public_id         TEXT NOT NULL UNIQUE,
+    kind              TEXT NOT NULL,
+    issuer_key        TEXT NOT NULL,
+    account_key       TEXT,
+    role              TEXT,
+    -- Separated by blanks.
+    scopes            TEXT NOT NULL,
+    networks          TEXT NOT NULL,
+    created_at        TEXT NOT NULL,
+    not_before        TEXT,
+    expires_at        TEXT,
+    state             TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'revoked')),
+    -- Digests are in hexadecimal.
+    digest            TEXT NOT NULL,
+    secret_number     INTEGER NOT NULL,
+    secret_created_at TEXT NOT NULL,
+    secret_used_at    TEXT,
+    -- The secret before the last regeneration.
+    old_digest        TEXT,
+    old_number        INTEGER,
+    old_created_at    TEXT,
+    old_used_at       TEXT,
+    old_valid_until   TEXT CHECK ((old_valid_until IS NOT NULL) = (old_digest IS NOT NULL)),
+    -- The credential that it was exchanged for.
+    parent            BLOB,
+    version           INTEGER NOT NULL,
+    -- When the text of the current secret was handed over; NULL if that may have failed.
+    shown_at          TEXT
+) STRICT;
+CREATE INDEX credential_issuer ON credential (issuer_key);
+-- For the limits, which count what has not ended.
+CREATE INDEX credential_account ON credential (account_key) WHERE account_key IS NOT NULL AND state <> 'revoked';
+CREATE INDEX credential_parent ON credential (parent) WHERE parent IS NOT NULL;
+-- Finds old secrets that are still used shortly before they end.
+CREATE INDEX credential_old ON credential (old_valid_until) WHERE old_valid_until IS NOT NULL;
+CREATE INDEX credential_internal ON credential (expires_at) WHERE kind IN ('session', 'access', 'refresh', 'feed');
+
+-- What changed that verification depends on. Whoever keeps copies in memory reads it.
+CREATE TABLE change (
+    id   INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL CHECK (kind IN ('credential', 'user', 'everything')),
+    -- The id of the credential or the key of the user.
+    key  TEXT NOT NULL
+) STRICT;
+
+-- Uses of a token by hour.
+CREATE TABLE token_use (
+    token_id BLOB NOT NULL,
+    -- The beginning of the hour.
+    hour     TEXT NOT NULL,
+    ok       INTEGER NOT NULL,
+    -- With the right secret.
+    refused  INTEGER NOT NULL,
+    PRIMARY KEY (token_id, hour)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX token_use_hour ON token_use (hour);
+
+-- The last addresses that used a token, and the last ones that were refused.
+CREATE TABLE token_address (
+    token_id   BLOB NOT NULL,
+    is_refused INTEGER NOT NULL,
+    address    TEXT NOT NULL,
+    first_at   TEXT NOT NULL,
+    last_at    TEXT NOT NULL,
+    PRIMARY KEY (token_id, is_refused, address)
+) STRICT, WITHOUT ROWID;
+
+-- Answers to requests that may be repeated. Backups and moved stores lack them.
+CREATE TABLE idempotency (
+    -- Digests are in hexadecimal.
+    key_digest    TEXT NOT NULL PRIMARY KEY,
+    body_digest   TEXT NOT NULL,
+    token_id      BLOB,
+    secret_number INTEGER,
+    -- The answer, encrypted with a key that only the caller can make.
+    sealed        TEXT,
+    created_at    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_created ON idempotency (created_at);
+
+-- How people want to be notified.
+CREATE TABLE preference (
+    address_key TEXT NOT NULL PRIMARY KEY,
+    address     TEXT NOT NULL,
+    -- NULL as configured; a list such as `7d 1d`, empty for none.
+    steps       TEXT,
+    channel     TEXT CHECK (channel IN ('mail', 'account')),
+    language    TEXT,
+    timezone    TEXT,
+    -- The time of the daily mail, such as `09:00`.
+    digest_time TEXT,
+    version     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Append-only audit trail: who did what, when and why.
 CREATE TABLE audit (
     id      BLOB NOT NULL PRIMARY KEY,
@@ -327,11 +467,11 @@ CREATE INDEX audit_at ON audit (at);
 -- A notice with its delivery state: its own, or that of the mail that carries it.
 CREATE VIEW ledger AS
 SELECT n.id, n.token_id, n.subject, n.generation, n.secret_version, n.topic, n.step, n.recipient, n.recipient_key,
-       n.basis, n.send_at, n.planned_at, n.mail_id, n.title, n.held,
+       n.basis, n.send_at, n.planned_at, n.mail_id, n.title, n.held, n.channel, n.read_at,
        CASE WHEN n.state <> 'planned' THEN n.state
             WHEN m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed') THEN 'planned'
             ELSE m.state END AS state,
        CASE WHEN n.held THEN 'held' ELSE COALESCE(n.reason, m.reason) END AS reason,
        COALESCE(m.attempts, 0) AS attempts, m.state AS mail_state, m.next_at,
-       CASE WHEN n.state = 'planned' THEN m.sent_at END AS sent_at
+       CASE n.state WHEN 'planned' THEN m.sent_at WHEN 'sent' THEN n.planned_at END AS sent_at
 FROM notice n LEFT JOIN mail m ON m.id = n.mail_id;

@@ -7,9 +7,11 @@ use sqlx::error::BoxDynError;
 use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
 use uuid::Uuid;
 
+use crate::domain::service::{CredentialState, Networks, PublicId, Scopes};
 use crate::domain::{
-    Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, Identity, IdentityStatus,
-    NoticeState, Reason, Severity, Status, Step, Token, TokenId, Topic, Unreadable,
+    Address, Basis, Channel, Expiry, ExpiryOrigin, FindingKind, FindingState, Identity,
+    IdentityStatus, InvalidAddress, NoticeState, Reason, Severity, Status, Step, Token, TokenId,
+    Topic, Unreadable,
 };
 
 /// Implements `Type` and `Decode`, for types that are stored as text.
@@ -44,16 +46,25 @@ macro_rules! impl_decode_from_text {
 impl_decode_from_text!(
     Address: Address::parse_stored,
     Basis: Basis::from_str,
+    Channel: Channel::from_str,
+    CredentialState: CredentialState::from_str,
     ExpiryOrigin: ExpiryOrigin::from_str,
     FindingKind: FindingKind::from_str,
     FindingState: FindingState::from_str,
     IdentityStatus: IdentityStatus::from_str,
+    Networks: Networks::from_str,
     NoticeState: NoticeState::from_str,
+    PublicId: parse_public_id,
     Reason: Reason::from_str,
+    Scopes: Scopes::from_str,
     Severity: Severity::from_str,
     Status: Status::from_str,
     Topic: Topic::from_str,
 );
+
+fn parse_public_id(text: &str) -> Result<PublicId, ()> {
+    PublicId::parse(text).ok_or(())
+}
 
 impl<DB: Database> Type<DB> for TokenId
 where
@@ -104,6 +115,17 @@ macro_rules! impl_from_row {
 }
 pub(super) use impl_from_row;
 
+/// Addresses, one a line; `None` for none.
+pub(super) fn encode_addresses(addresses: &[Address]) -> Option<String> {
+    let lines: Vec<_> = addresses.iter().map(Address::as_str).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+pub(super) fn decode_addresses(lines: Option<&str>) -> Result<Vec<Address>, InvalidAddress> {
+    let lines = lines.unwrap_or_default().lines();
+    lines.map(Address::parse_stored).collect()
+}
+
 impl_from_row!(Token, row => {
     let id: TokenId = row.try_get("id")?;
     let invalid = |what: &str| sqlx::Error::Decode(format!("token {id} has {what}").into());
@@ -118,7 +140,6 @@ impl_from_row!(Token, row => {
     let expiry_day = expiry_day.map(str::parse).transpose().map_err(|_| invalid("an invalid expiry day"))?;
     let secret_version: i64 = row.try_get("secret_version")?;
     let planned_step: Option<i64> = row.try_get("planned_step")?;
-    let co_owners: Option<String> = row.try_get("co_owners")?;
     Ok(Self {
         id,
         source: row.try_get("source")?,
@@ -126,8 +147,7 @@ impl_from_row!(Token, row => {
         name: row.try_get("name")?,
         description: row.try_get("description")?,
         issuer: row.try_get("issuer").map_err(|_| invalid("an invalid issuer"))?,
-        co_owners: co_owners.unwrap_or_default().lines().map(Address::parse_stored).collect::<Result<_, _>>()
-            .map_err(|_| invalid("an invalid owner"))?,
+        co_owners: decode_addresses(row.try_get("co_owners")?).map_err(|_| invalid("an invalid owner"))?,
         issuer_name: row.try_get("issuer_name")?,
         issuer_gone: row.try_get("issuer_gone")?,
         account: row.try_get("account")?,

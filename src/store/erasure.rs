@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use chrono::DateTime;
 use sqlx::QueryBuilder;
 
 use super::notices::unsent;
 use super::open::LOCK_TIMEOUT;
 use super::people::push_owned_by;
-use super::{CHUNK_ROWS, Pools, Result, Store, Tx, on};
+use super::{CHUNK_ROWS, Change, Pools, Result, Store, Tx, on};
 use crate::domain::{Address, IdentityStatus, Status, Token};
 
 /// How many rows changed, and how many unsent notices to the person were cancelled.
@@ -78,6 +79,12 @@ pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
     ),
     ("finding", &["evidence"]),
     ("run", &["outcome", "report"]),
+    ("service_account", &["key", "name"]),
+    ("service_user", &["key", "address", "name", "owners"]),
+    ("service_role", &["user_key", "account_key", "role"]),
+    ("credential", &["issuer_key", "account_key", "role"]),
+    ("change", &["key"]),
+    ("preference", &["address_key", "address"]),
     ("audit", &["actor", "subject", "reason"]),
 ];
 
@@ -136,9 +143,11 @@ impl Tx {
             "DELETE FROM identity WHERE email_key = $1",
             "DELETE FROM address WHERE key = $1",
             "DELETE FROM source_admin WHERE LOWER(address) = $1",
+            "DELETE FROM preference WHERE address_key = $1",
         ] {
             rows += on!(self, c: Db => sqlx::query(sql).bind(key).execute(c).await.map(|done| done.rows_affected()))?;
         }
+        rows += self.end_service_user(person).await?;
         rows += self.remove_owner(person).await?;
         // Without an address no one is mailed, and no directory is asked.
         rows += on!(self, c: Db => sqlx::query(
@@ -152,6 +161,41 @@ impl Tx {
             }
         }
         Ok(Erased { rows, cancelled })
+    }
+
+    /// Revokes the tokens of a user of the service and removes them, also as an owner of machine users.
+    async fn end_service_user(&mut self, person: &Address) -> Result<u64> {
+        let key = person.key();
+        let mut rows = 0;
+        let owned: Vec<String> = on!(self, c: Db => sqlx::query_scalar(
+            "SELECT key FROM service_user WHERE owners IS NOT NULL ORDER BY key").fetch_all(c).await)?;
+        let owned: Vec<_> = owned.iter().map(String::as_str).collect();
+        for mut machine in self.find_service_users(&owned).await? {
+            let before = machine.owners.len();
+            machine.owners.retain(|owner| owner.key() != key);
+            if machine.owners.len() < before {
+                self.save_service_user(&machine).await?;
+                rows += 1;
+            }
+        }
+        if self.find_service_user(key).await?.is_none() {
+            return Ok(rows);
+        }
+        on!(self, c: Db => sqlx::query(
+            "UPDATE token SET status = 'revoked', due_at = NULL, judge_at = $2
+             WHERE status <> 'revoked' AND id IN (SELECT id FROM credential WHERE issuer_key = $1)")
+            .bind(key).bind(DateTime::UNIX_EPOCH).execute(c).await.map(drop))?;
+        for sql in [
+            concat!("UPDATE notice SET state = 'cancelled', held = FALSE, reason = 'the token was revoked'
+             WHERE topic = 'expiry' AND token_id IN (SELECT id FROM credential WHERE issuer_key = $1) AND ", unsent!()),
+            "DELETE FROM token_address WHERE token_id IN (SELECT id FROM credential WHERE issuer_key = $1)",
+            "UPDATE credential SET state = 'revoked', version = version + 1 WHERE issuer_key = $1 AND state <> 'revoked'",
+        ] {
+            rows += on!(self, c: Db => sqlx::query(sql).bind(key).execute(c).await.map(|done| done.rows_affected()))?;
+        }
+        self.remove_service_user(key).await?;
+        self.record_change(&Change::Everything).await?;
+        Ok(rows + 1)
     }
 
     /// Leaves tokens to their other owners; returns how many.
@@ -187,7 +231,7 @@ impl Tx {
     ) -> Result<u64> {
         // A table without ids has few rows, and their texts will do.
         let (key, condition) = match table {
-            "token" | "mail" | "notice" | "finding" | "run" | "audit" => (
+            "token" | "mail" | "notice" | "finding" | "run" | "audit" | "credential" => (
                 self.by_database("HEX(id)", "id::text"),
                 self.by_database("id = UNHEX(v.column1)", "id = v.column1::uuid")
                     .to_owned(),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
+use super::copy::NOT_COPIED;
 use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, resolve, set_file_id};
 use super::schema::{Access, SQLITE_MIGRATIONS, Versions, check_versions, migrate};
 use super::unusable::{check_access, explain_sqlite};
@@ -238,7 +239,27 @@ async fn vacuum_into(connection: &mut SqliteConnection, name: &str) -> sqlx::Res
         .bind(name)
         .execute(&mut *connection)
         .await?;
+    remove_answers(name).await?;
     new_file_id(connection).await
+}
+
+/// Removes from a copy, without a trace, what only the store itself may have.
+async fn remove_answers(name: &str) -> sqlx::Result<()> {
+    let options = SqliteConnectOptions::new()
+        .filename(name)
+        .journal_mode(SqliteJournalMode::Off)
+        .pragma("secure_delete", "ON");
+    let mut copy = options.connect().await?;
+    // The schema may be older.
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1)";
+    let has_table = sqlx::query_scalar(sql)
+        .bind(NOT_COPIED)
+        .fetch_one(&mut copy);
+    if has_table.await? {
+        let delete = sqlx::query("DELETE FROM idempotency");
+        delete.execute(&mut copy).await?;
+    }
+    copy.close().await
 }
 
 async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {

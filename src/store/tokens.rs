@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::{Address, ExpiryOrigin, Step, Token, TokenId};
 use crate::time::MAX_INSTANT;
 
-use super::columns::{encode_unreadable, expiry_counts, push_list};
+use super::columns::{encode_addresses, encode_unreadable, expiry_counts, push_list};
 use super::{CHUNK_ROWS, Result, Tx, guarded, locking, on};
 
 /// The columns of a token in insertion order.
@@ -126,7 +126,7 @@ impl Tx {
                         .push_bind(&token.name).push_bind(&token.description)
                         .push_bind(token.issuer.as_ref().map(Address::as_str))
                         .push_bind(token.issuer.as_ref().map(Address::key))
-                        .push_bind(co_owner_lines(token))
+                        .push_bind(encode_addresses(&token.co_owners))
                         .push_bind(&token.issuer_name).push_bind(&token.issuer_gone)
                         .push_bind(&token.account).push_bind(&token.role).push_bind(&token.scope)
                         .push_bind(token.created_at).push_bind(token.expiry.kind())
@@ -168,7 +168,7 @@ impl Tx {
     /// Writes the other owners of a token.
     pub async fn replace_co_owners(&mut self, token: &Token) -> Result<()> {
         on!(self, c: Db => sqlx::query("UPDATE token SET co_owners = $2 WHERE id = $1")
-            .bind(token.id).bind(co_owner_lines(token)).execute(c).await.map(drop))?;
+            .bind(token.id).bind(encode_addresses(&token.co_owners)).execute(c).await.map(drop))?;
         on!(self, c: Db => sqlx::query("DELETE FROM token_owner WHERE token_id = $1")
             .bind(token.id).execute(c).await.map(drop))?;
         self.insert_co_owners(std::slice::from_ref(token)).await
@@ -405,11 +405,6 @@ impl Tx {
 }
 
 /// The other owners of a token, one a line.
-fn co_owner_lines(token: &Token) -> Option<String> {
-    let owners: Vec<_> = token.co_owners.iter().map(Address::as_str).collect();
-    (!owners.is_empty()).then(|| owners.join("\n"))
-}
-
 /// The range of ids that begin with these hexadecimal digits.
 pub(super) fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
     let is_hexadecimal = prefix.bytes().all(|byte| byte.is_ascii_hexdigit());

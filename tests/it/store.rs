@@ -14,6 +14,7 @@ mod removal;
 mod replicas;
 mod revocations;
 mod runs;
+mod service;
 mod tokens;
 mod views;
 

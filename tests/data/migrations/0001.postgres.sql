@@ -31,3 +31,23 @@ INSERT INTO replica (id, host, version, configuration, started_at, seen_at)
 VALUES ('01930000-0000-0000-0000-000000000012', 'lapsed-0', '0.1.0', '0123456789ab', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00');
 INSERT INTO audit (id, at, actor, action, subject, reason)
 VALUES ('01930000-0000-0000-0000-000000000011', '2026-11-21T08:00:00+00:00', 'root', 'release', 'plan', NULL);
+INSERT INTO service_account (key, name, max_tokens, created_at)
+VALUES ('acme', 'Acme', 50, '2026-11-21T08:00:00+00:00');
+INSERT INTO service_user (key, address, name, is_super, is_sso, owners, created_at, disabled_at, lost_access_at, version)
+VALUES ('ada@example.org', 'Ada@Example.org', 'Ada', FALSE, TRUE, NULL, '2026-11-21T08:00:00+00:00', NULL, NULL, 1),
+       ('deploy-bot', NULL, NULL, FALSE, FALSE, 'Ada@Example.org
+bob@example.org', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 2);
+INSERT INTO service_role (user_key, account_key, role)
+VALUES ('ada@example.org', 'acme', 'engineer');
+INSERT INTO credential (id, public_id, kind, issuer_key, account_key, role, scopes, networks, created_at, not_before, expires_at, state, digest, secret_number, secret_created_at, secret_used_at, old_digest, old_number, old_created_at, old_used_at, old_valid_until, parent, version, shown_at)
+VALUES ('01930000-0000-0000-0000-000000000013', 'lp3fK9x2QwAb', 'api', 'ada@example.org', 'acme', 'viewer', 'app:read', '192.0.2.0/24', '2026-11-21T08:00:00+00:00', NULL, '2026-12-21T08:00:00+00:00', 'active', 'abababababababababababababababababababababababababababababababab', 2, '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', 'abababababababababababababababababababababababababababababababab', 1, '2026-11-21T08:00:00+00:00', NULL, '2026-11-22T08:00:00+00:00', NULL, 3, NULL);
+INSERT INTO change (kind, key)
+VALUES ('user', 'ada@example.org');
+INSERT INTO token_use (token_id, hour, ok, refused)
+VALUES ('01930000-0000-0000-0000-000000000013', '2026-11-21T08:00:00+00:00', 3, 1);
+INSERT INTO token_address (token_id, is_refused, address, first_at, last_at)
+VALUES ('01930000-0000-0000-0000-000000000013', FALSE, '192.0.2.7', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00');
+INSERT INTO idempotency (key_digest, body_digest, token_id, secret_number, sealed, created_at)
+VALUES ('abababababababababababababababababababababababababababababababab', 'abababababababababababababababababababababababababababababababab', '01930000-0000-0000-0000-000000000013', 2, 'c2VhbGVk', '2026-11-21T08:00:00+00:00');
+INSERT INTO preference (address_key, address, steps, channel, language, timezone, digest_time, version)
+VALUES ('ada@example.org', 'Ada@Example.org', '7d 1d', 'account', 'en', 'Europe/Berlin', '09:00', 1);

@@ -20,6 +20,14 @@ const CLOSED_COLUMNS: &[&str] = &[
     "address.code",
     "address.domain",
     "audit.action",
+    "change.kind",
+    "credential.digest",
+    "credential.kind",
+    "credential.networks",
+    "credential.old_digest",
+    "credential.public_id",
+    "credential.scopes",
+    "credential.state",
     "directory.decision",
     "directory.kind",
     "directory.name",
@@ -34,15 +42,24 @@ const CLOSED_COLUMNS: &[&str] = &[
     "identity.known_status",
     "identity.reason",
     "identity.status",
+    "idempotency.body_digest",
+    "idempotency.key_digest",
+    "idempotency.sealed",
     "lease.name",
     "replica.configuration",
     "replica.host",
     "replica.version",
     "mail.state",
     "notice.basis",
+    "notice.channel",
     "notice.state",
     "notice.topic",
     "plan.state",
+    "preference.channel",
+    "preference.digest_time",
+    "preference.language",
+    "preference.steps",
+    "preference.timezone",
     "source.kind",
     "source.name",
     "source.renamed_to",
@@ -52,6 +69,7 @@ const CLOSED_COLUMNS: &[&str] = &[
     "token.expiry_origin",
     "token.source",
     "token.status",
+    "token_address.address",
 ];
 
 /// SQLite stores instants as text, too.
@@ -59,7 +77,16 @@ fn is_instant(column: &str) -> bool {
     let (_, name) = column.split_once('.').unwrap();
     let suffixes = ["_at", "_since", "_until"];
     suffixes.iter().any(|suffix| name.ends_with(suffix))
-        || ["at", "generation", "life_from", "since", "until"].contains(&name)
+        || [
+            "at",
+            "generation",
+            "hour",
+            "life_from",
+            "not_before",
+            "since",
+            "until",
+        ]
+        .contains(&name)
 }
 
 fn erased_columns() -> BTreeSet<String> {
@@ -92,9 +119,17 @@ async fn store_with_ada(db: Db) -> (Store, Fresh) {
     fresh.execute(&rows).await.unwrap();
     for (table, columns) in TEXT_COLUMNS {
         for column in *columns {
-            let is_address = ["issuer", "co_owners", "owner", "recipient", "email", "key"]
-                .iter()
-                .any(|name| column.starts_with(name));
+            let is_address = [
+                "issuer",
+                "co_owners",
+                "owner",
+                "recipient",
+                "email",
+                "key",
+                "address",
+            ]
+            .iter()
+            .any(|name| column.starts_with(name) && *table != "source_admin");
             if !is_address {
                 let with_ada = match *column {
                     "unreadable" => r#"'{"role": "ADA@example.org is no role"}'"#.to_owned(),

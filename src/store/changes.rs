@@ -1,0 +1,85 @@
+//! The change feed: what changed that verification depends on. Whoever keeps copies in memory reads it.
+
+use uuid::Uuid;
+
+use crate::domain::TokenId;
+
+use super::{Result, Tx, guarded, on};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Change {
+    Credential(TokenId),
+    /// By [`ServicePerson::key`](crate::domain::service::ServicePerson::key).
+    User(String),
+    Everything,
+}
+
+impl Change {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Credential(_) => "credential",
+            Self::User(_) => "user",
+            Self::Everything => "everything",
+        }
+    }
+
+    fn key(&self) -> String {
+        match self {
+            Self::Credential(id) => id.to_string(),
+            Self::User(key) => key.clone(),
+            Self::Everything => String::new(),
+        }
+    }
+
+    /// One that a newer lapsed wrote counts as a change of everything.
+    fn from_row(kind: &str, key: String) -> Self {
+        match kind {
+            "credential" => {
+                Uuid::parse_str(&key).map_or(Self::Everything, |id| Self::Credential(TokenId(id)))
+            }
+            "user" => Self::User(key),
+            _ => Self::Everything,
+        }
+    }
+}
+
+impl Tx {
+    pub async fn record_change(&mut self, change: &Change) -> Result<()> {
+        on!(self, c: Db => sqlx::query("INSERT INTO change (kind, key) VALUES ($1, $2)")
+            .bind(change.kind()).bind(change.key()).execute(c).await.map(drop))
+    }
+
+    /// The changes after an id, in order.
+    pub async fn load_changes(&mut self, after: i64) -> Result<Vec<(i64, Change)>> {
+        let rows: Vec<(i64, String, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT id, kind, key FROM change WHERE id > $1 ORDER BY id").bind(after).fetch_all(c).await)?;
+        let change = |(id, kind, key): (i64, String, String)| (id, Change::from_row(&kind, key));
+        Ok(rows.into_iter().map(change).collect())
+    }
+
+    /// How many changes there are after an id, and the last id. As long as both stay the same, there is nothing new.
+    pub async fn count_changes(&mut self, after: i64) -> Result<(i64, i64)> {
+        on!(self, c: Db => sqlx::query_as("SELECT COUNT(*), COALESCE(MAX(id), 0) FROM change WHERE id > $1")
+            .bind(after).fetch_one(c).await)
+    }
+
+    /// 0 if there is none.
+    pub async fn last_change_id(&mut self) -> Result<i64> {
+        on!(self, c: Db => sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM change").fetch_one(c).await)
+    }
+
+    pub async fn has_change(&mut self, id: i64) -> Result<bool> {
+        on!(self, c: Db => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM change WHERE id = $1)")
+            .bind(id).fetch_one(c).await)
+    }
+    /// After rows were inserted with their ids, new ones must not repeat them; SQLite sees to that by itself.
+    pub(super) async fn continue_change_ids(&mut self) -> Result<()> {
+        if let Self::Postgres(session) = self {
+            let query = sqlx::query(
+                "SELECT setval('change_id', MAX(id)) FROM change HAVING MAX(id) IS NOT NULL",
+            );
+            guarded!(session, c => query.execute(c).await)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Credentials: what lapsed verifies the tokens by that it issued.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use crate::domain::TokenId;
+use crate::domain::service::{Credential, Digest, Kind, OldSecret, StoredSecret};
+
+use super::columns::{impl_from_row, push_list};
+use super::{CHUNK_ROWS, Change, Result, Tx, guarded, locking, on};
+
+/// SQL: the names of the kinds for which [`Kind::is_internal`].
+macro_rules! internal_kinds {
+    () => {
+        "('session', 'access', 'refresh', 'feed')"
+    };
+}
+
+/// SQL: a credential counts in a limit at `$2`.
+macro_rules! counts {
+    () => {
+        concat!(
+            " AND state <> 'revoked' AND kind NOT IN ",
+            internal_kinds!(),
+            " AND (expires_at IS NULL OR expires_at > $2)"
+        )
+    };
+}
+
+fn encode_digest(digest: &Digest) -> String {
+    digest
+        .as_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn decode_digest(text: &str) -> Option<Digest> {
+    let bytes = text.as_bytes().chunks(2);
+    let bytes = bytes.map(|pair| {
+        std::str::from_utf8(pair)
+            .ok()
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+    });
+    Digest::from_stored(&bytes.collect::<Option<Vec<u8>>>()?)
+}
+
+impl_from_row!(Credential, row => {
+    let id: TokenId = row.try_get("id")?;
+    let invalid = |what: &str| sqlx::Error::Decode(format!("credential {id} has {what}").into());
+    let number = |number: i64| u32::try_from(number).map_err(|_| invalid("an invalid secret number"));
+    let digest = |text: &str| decode_digest(text).ok_or_else(|| invalid("an invalid digest"));
+    let old_number: Option<i64> = row.try_get("old_number")?;
+    let old_digest: Option<&str> = row.try_get("old_digest")?;
+    let old_created_at: Option<DateTime<Utc>> = row.try_get("old_created_at")?;
+    let old_valid_until: Option<DateTime<Utc>> = row.try_get("old_valid_until")?;
+    let old_secret = match (old_number, old_digest, old_created_at, old_valid_until) {
+        (Some(old_number), Some(old_digest), Some(created_at), Some(valid_until)) => Some(OldSecret {
+            secret: StoredSecret {
+                number: number(old_number)?,
+                digest: digest(old_digest)?,
+                created_at,
+                last_used_at: row.try_get("old_used_at")?,
+            },
+            valid_until,
+        }),
+        _ => None,
+    };
+    Ok(Self {
+        id,
+        public_id: row.try_get("public_id")?,
+        kind: Kind::parse(row.try_get("kind")?),
+        issuer: row.try_get("issuer_key")?,
+        account: row.try_get("account_key")?,
+        role: row.try_get("role")?,
+        scopes: row.try_get("scopes")?,
+        networks: row.try_get("networks")?,
+        created_at: row.try_get("created_at")?,
+        not_before: row.try_get("not_before")?,
+        expires_at: row.try_get("expires_at")?,
+        state: row.try_get("state")?,
+        secret: StoredSecret {
+            number: number(row.try_get("secret_number")?)?,
+            digest: digest(row.try_get("digest")?)?,
+            created_at: row.try_get("secret_created_at")?,
+            last_used_at: row.try_get("secret_used_at")?,
+        },
+        old_secret,
+        parent: row.try_get("parent")?,
+        version: row.try_get("version")?,
+    })
+});
+
+impl Tx {
+    pub async fn insert_credential(&mut self, credential: &Credential) -> Result<()> {
+        on!(self, c: Db => {
+            let old = credential.old_secret.as_ref();
+            sqlx::query(
+                "INSERT INTO credential (id, public_id, kind, issuer_key, account_key, role, scopes, networks, created_at,
+                    not_before, expires_at, state, digest, secret_number, secret_created_at, secret_used_at, old_digest,
+                    old_number, old_created_at, old_used_at, old_valid_until, parent, version)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                    $22, $23)")
+                .bind(credential.id).bind(credential.public_id.as_str()).bind(credential.kind.as_str())
+                .bind(&credential.issuer).bind(&credential.account).bind(&credential.role)
+                .bind(credential.scopes.to_string()).bind(credential.networks.to_string()).bind(credential.created_at)
+                .bind(credential.not_before).bind(credential.expires_at).bind(credential.state.as_str())
+                .bind(encode_digest(&credential.secret.digest)).bind(i64::from(credential.secret.number))
+                .bind(credential.secret.created_at).bind(credential.secret.last_used_at)
+                .bind(old.map(|old| encode_digest(&old.secret.digest)))
+                .bind(old.map(|old| i64::from(old.secret.number))).bind(old.map(|old| old.secret.created_at))
+                .bind(old.and_then(|old| old.secret.last_used_at)).bind(old.map(|old| old.valid_until))
+                .bind(credential.parent).bind(credential.version).execute(c).await.map(drop)
+        })?;
+        self.record_change(&Change::Credential(credential.id)).await
+    }
+
+    /// Writes what can change; the version counts up. Returns the new version, or `None` if there is no such credential.
+    pub async fn save_credential(&mut self, credential: &Credential) -> Result<Option<i64>> {
+        let version: Option<i64> = on!(self, c: Db => {
+            let old = credential.old_secret.as_ref();
+            sqlx::query_scalar(
+                "UPDATE credential SET issuer_key = $2, account_key = $3, role = $4, scopes = $5, networks = $6,
+                    not_before = $7, expires_at = $8, state = $9, digest = $10,
+                    shown_at = CASE WHEN secret_number = $11 THEN shown_at END, secret_number = $11,
+                    secret_created_at = $12, secret_used_at = $13, old_digest = $14, old_number = $15,
+                    old_created_at = $16, old_used_at = $17, old_valid_until = $18, version = version + 1
+                 WHERE id = $1 RETURNING version")
+                .bind(credential.id).bind(&credential.issuer).bind(&credential.account).bind(&credential.role)
+                .bind(credential.scopes.to_string()).bind(credential.networks.to_string())
+                .bind(credential.not_before).bind(credential.expires_at).bind(credential.state.as_str())
+                .bind(encode_digest(&credential.secret.digest)).bind(i64::from(credential.secret.number))
+                .bind(credential.secret.created_at).bind(credential.secret.last_used_at)
+                .bind(old.map(|old| encode_digest(&old.secret.digest)))
+                .bind(old.map(|old| i64::from(old.secret.number))).bind(old.map(|old| old.secret.created_at))
+                .bind(old.and_then(|old| old.secret.last_used_at)).bind(old.map(|old| old.valid_until))
+                .fetch_optional(c).await
+        })?;
+        if version.is_some() {
+            self.record_change(&Change::Credential(credential.id))
+                .await?;
+        }
+        Ok(version)
+    }
+
+    pub async fn find_credentials(&mut self, ids: &[TokenId]) -> Result<Vec<Credential>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            let rows: Vec<Credential> = match self {
+                Self::Sqlite(tx) => {
+                    let mut query =
+                        QueryBuilder::<Sqlite>::new("SELECT * FROM credential WHERE id IN (");
+                    push_list(&mut query, chunk);
+                    query.push(")");
+                    let query = query.build_query_as().persistent(chunk.len() == 1);
+                    query.fetch_all(&mut **tx).await?
+                }
+                Self::Postgres(session) => {
+                    let ids: Vec<_> = chunk.iter().map(|id| id.0).collect();
+                    let query =
+                        sqlx::query_as("SELECT * FROM credential WHERE id = ANY($1)").bind(ids);
+                    guarded!(session, c => query.fetch_all(c).await)?
+                }
+            };
+            found.extend(rows);
+        }
+        Ok(found)
+    }
+
+    /// Loads a credential and locks it until the transaction ends.
+    pub async fn lock_credential(&mut self, id: TokenId) -> Result<Option<Credential>> {
+        let sql = locking!(self, "SELECT * FROM credential WHERE id = $1");
+        on!(self, c: Db => sqlx::query_as(sql).bind(id).fetch_optional(c).await)
+    }
+
+    /// All credentials of a user that are not revoked, the internal ones included, in order of their ids.
+    pub async fn list_credentials_of(&mut self, user: &str) -> Result<Vec<Credential>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM credential WHERE issuer_key = $1 AND state <> 'revoked' ORDER BY id")
+            .bind(user).fetch_all(c).await)
+    }
+
+    /// All credentials in an account that are not revoked, the internal ones included, in order of their ids.
+    pub async fn list_credentials_in(&mut self, account: &str) -> Result<Vec<Credential>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM credential WHERE account_key = $1 AND state <> 'revoked' ORDER BY id")
+            .bind(account).fetch_all(c).await)
+    }
+
+    /// The credentials that this one was exchanged for, and that are not revoked.
+    pub async fn list_children(&mut self, parent: TokenId) -> Result<Vec<Credential>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM credential WHERE parent = $1 AND state <> 'revoked' ORDER BY id")
+            .bind(parent).fetch_all(c).await)
+    }
+
+    /// How many tokens of an account count in its limit.
+    pub async fn count_account_tokens(&mut self, account: &str, now: DateTime<Utc>) -> Result<u64> {
+        let count: i64 = on!(self, c: Db => sqlx::query_scalar(concat!(
+            "SELECT COUNT(*) FROM credential WHERE account_key = $1", counts!()))
+            .bind(account).bind(now).fetch_one(c).await)?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// How many tokens of a user count in their limit.
+    pub async fn count_user_tokens(&mut self, user: &str, now: DateTime<Utc>) -> Result<u64> {
+        let count: i64 = on!(self, c: Db => sqlx::query_scalar(concat!(
+            "SELECT COUNT(*) FROM credential WHERE issuer_key = $1", counts!()))
+            .bind(user).bind(now).fetch_one(c).await)?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Records that the text of the current secret was handed over.
+    pub async fn mark_shown(&mut self, id: TokenId, at: DateTime<Utc>) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE credential SET shown_at = $2 WHERE id = $1")
+            .bind(id).bind(at).execute(c).await.map(drop))
+    }
+
+    /// Those of which nobody can have the current secret, because the text may not have been handed over.
+    pub async fn find_never_shown(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
+        let mut found = HashSet::new();
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            found.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT id FROM credential WHERE shown_at IS NULL AND secret_used_at IS NULL AND id IN (");
+                push_list(&mut query, chunk);
+                query.push(")");
+                query.build_query_scalar::<TokenId>().fetch_all(c).await
+            })?);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,171 @@
+//! The users of the token service with their roles.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::domain::Address;
+use crate::domain::service::ServicePerson;
+
+use super::columns::{decode_addresses, encode_addresses, impl_from_row, push_list};
+use super::{CHUNK_ROWS, Change, Result, Tx, locking, on};
+
+/// A user with one of their roles.
+struct UserRow {
+    person: ServicePerson,
+    account_key: Option<String>,
+    role: Option<String>,
+}
+
+impl_from_row!(UserRow, row => {
+    let owners = decode_addresses(row.try_get("owners")?);
+    Ok(Self {
+        person: ServicePerson {
+            key: row.try_get("key")?,
+            address: row.try_get("address")?,
+            name: row.try_get("name")?,
+            is_super: row.try_get("is_super")?,
+            is_sso: row.try_get("is_sso")?,
+            owners: owners.map_err(|_| sqlx::Error::Decode("a user has an invalid owner".into()))?,
+            created_at: row.try_get("created_at")?,
+            disabled_at: row.try_get("disabled_at")?,
+            lost_access_at: row.try_get("lost_access_at")?,
+            roles: BTreeMap::new(),
+            version: row.try_get("version")?,
+        },
+        account_key: row.try_get("account_key")?,
+        role: row.try_get("role")?,
+    })
+});
+
+const SELECT_USERS: &str = "SELECT u.*, r.account_key, r.role FROM service_user u LEFT JOIN service_role r ON r.user_key = u.key WHERE u.key ";
+
+/// The rows of a user follow one another.
+fn collect_people(rows: Vec<UserRow>) -> Vec<ServicePerson> {
+    let mut people: Vec<ServicePerson> = Vec::new();
+    for row in rows {
+        if people.last().is_none_or(|last| last.key != row.person.key) {
+            people.push(row.person);
+        }
+        if let (Some(person), Some(account), Some(role)) =
+            (people.last_mut(), row.account_key, row.role)
+        {
+            person.roles.insert(account, role);
+        }
+    }
+    people
+}
+
+impl Tx {
+    pub async fn find_service_user(&mut self, key: &str) -> Result<Option<ServicePerson>> {
+        Ok(self.find_service_users(&[key]).await?.pop())
+    }
+
+    /// In order of their keys.
+    pub async fn find_service_users(&mut self, keys: &[&str]) -> Result<Vec<ServicePerson>> {
+        let mut rows: Vec<UserRow> = Vec::new();
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            rows.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(SELECT_USERS);
+                query.push("IN (");
+                push_list(&mut query, chunk.iter().copied());
+                query.push(") ORDER BY u.key");
+                query.build_query_as::<UserRow>().persistent(chunk.len() == 1).fetch_all(c).await
+            })?);
+        }
+        Ok(collect_people(rows))
+    }
+
+    /// Loads a user and locks them until the transaction ends.
+    pub async fn lock_service_user(&mut self, key: &str) -> Result<Option<ServicePerson>> {
+        let sql = locking!(self, "SELECT key FROM service_user WHERE key = $1");
+        let found: Option<String> =
+            on!(self, c: Db => sqlx::query_scalar(sql).bind(key).fetch_optional(c).await)?;
+        match found {
+            Some(key) => self.find_service_user(&key).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A page of users after the key `after`: all, or those of an account.
+    pub async fn list_service_users(
+        &mut self,
+        account: Option<&str>,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<ServicePerson>> {
+        let rows: Vec<UserRow> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(SELECT_USERS);
+            match account {
+                Some(account) => query.push("IN (SELECT user_key FROM service_role WHERE account_key = ")
+                    .push_bind(account).push(" AND user_key > ").push_bind(after.unwrap_or(""))
+                    .push(" ORDER BY user_key LIMIT "),
+                None => query.push("IN (SELECT key FROM service_user WHERE key > ")
+                    .push_bind(after.unwrap_or("")).push(" ORDER BY key LIMIT "),
+            };
+            query.push_bind(limit).push(") ORDER BY u.key");
+            query.build_query_as().fetch_all(c).await
+        })?;
+        Ok(collect_people(rows))
+    }
+
+    /// Writes a user, new or known, with all their roles; the version counts up. Returns the new version.
+    pub async fn save_service_user(&mut self, person: &ServicePerson) -> Result<i64> {
+        let version: i64 = on!(self, c: Db => sqlx::query_scalar(
+            "INSERT INTO service_user (key, address, name, is_super, is_sso, owners, created_at, disabled_at,
+                                       lost_access_at, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1)
+             ON CONFLICT (key) DO UPDATE SET address = excluded.address, name = excluded.name,
+                is_super = excluded.is_super, is_sso = excluded.is_sso, owners = excluded.owners,
+                disabled_at = excluded.disabled_at, lost_access_at = excluded.lost_access_at,
+                version = service_user.version + 1
+             RETURNING version")
+            .bind(&person.key).bind(person.address.as_ref().map(Address::as_str)).bind(&person.name)
+            .bind(person.is_super).bind(person.is_sso).bind(encode_addresses(&person.owners)).bind(person.created_at)
+            .bind(person.disabled_at).bind(person.lost_access_at).fetch_one(c).await)?;
+        self.delete_roles_of(&person.key).await?;
+        let roles: Vec<_> = person.roles.iter().collect();
+        for chunk in roles.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("INSERT INTO service_role (user_key, account_key, role) ");
+                query.push_values(chunk, |mut row, (account, role)| {
+                    row.push_bind(&person.key).push_bind(*account).push_bind(*role);
+                });
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        self.record_change(&Change::User(person.key.clone()))
+            .await?;
+        Ok(version)
+    }
+
+    /// Deletes a user with their roles; their tokens have ended before.
+    pub async fn remove_service_user(&mut self, key: &str) -> Result<()> {
+        self.delete_roles_of(key).await?;
+        on!(self, c: Db => sqlx::query("DELETE FROM service_user WHERE key = $1")
+            .bind(key).execute(c).await.map(drop))?;
+        self.record_change(&Change::User(key.to_owned())).await
+    }
+
+    async fn delete_roles_of(&mut self, user: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM service_role WHERE user_key = $1")
+            .bind(user).execute(c).await.map(drop))
+    }
+
+    /// Sets or clears since when a directory reports that a user lost access. Returns whether that changed anything.
+    pub async fn set_lost_access(
+        &mut self,
+        key: &str,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<bool> {
+        let changed = on!(self, c: Db => sqlx::query(
+            "UPDATE service_user SET lost_access_at = $2, version = version + 1
+             WHERE key = $1 AND is_sso AND (lost_access_at IS NULL) <> ($2 IS NULL)")
+            .bind(key).bind(since).execute(c).await.map(|done| done.rows_affected()))?;
+        if changed > 0 {
+            self.record_change(&Change::User(key.to_owned())).await?;
+        }
+        Ok(changed > 0)
+    }
+}
