@@ -3,12 +3,10 @@
 //! Read-only, without parameters, bodies or authentication: access is limited by the address it listens
 //! on. All data comes through [`Health`].
 
-mod connections;
 mod health;
 mod metrics;
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,18 +17,16 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::DateTime;
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use connections::{Connection, Connections};
 use metrics::Cache;
+
+use crate::listener::Listener;
 
 pub use metrics::render as render_metrics;
 
@@ -40,14 +36,8 @@ pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot,
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(9);
 /// Shorter than the usual time-out of probes, so that they get the reason instead of no response.
 const STORE_TIMEOUT: Duration = Duration::from_millis(800);
-/// Maximum time to receive a request's head, and maximum idle time of a connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a response in progress may take when the daemon stops.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections served at once. A further one closes the one that has waited longest for a request.
 const MAX_CONNECTIONS: usize = 64;
-/// Delay after a failed `accept`, for example when file descriptors run out.
-const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pages: `/`, `/healthz`, `/readyz`, `/metrics`; GET and HEAD only.
 fn router(health: Arc<dyn Health>) -> Router {
@@ -137,94 +127,20 @@ async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
 }
 
 /// Serves the pages on `listener` until `stopping` is cancelled, then completes the responses in progress.
-///
-/// This uses hyper's HTTP/1 directly: axum's server has no time-out for request heads, so a caller that
-/// never sends one would block its connection and the daemon's stop.
 pub async fn serve(
-    listener: TcpListener,
+    tcp: TcpListener,
     health: Arc<dyn Health>,
     stopping: CancellationToken,
 ) -> io::Result<()> {
-    let pages = router(health);
-    let tasks = TaskTracker::new();
-    let connections = Connections::new(MAX_CONNECTIONS);
-    while let Some((stream, connection)) = next_connection(&listener, &connections, &stopping).await
-    {
-        tasks.spawn(serve_connection(
-            stream,
-            connection,
-            pages.clone(),
-            stopping.clone(),
-        ));
-    }
-    drop(listener);
-    tasks.close();
-    tasks.wait().await;
-    Ok(())
-}
-
-/// The next connection, or `None` when the daemon stops.
-async fn next_connection(
-    listener: &TcpListener,
-    connections: &Connections,
-    stopping: &CancellationToken,
-) -> Option<(TcpStream, Connection)> {
-    loop {
-        match stopping.run_until_cancelled(listener.accept()).await? {
-            Ok((stream, _)) => {
-                let connection = stopping.run_until_cancelled(connections.admit()).await?;
-                return Some((stream, connection));
-            }
-            Err(error) if is_client_error(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again in a second");
-                stopping
-                    .run_until_cancelled(sleep(ACCEPT_RETRY_INTERVAL))
-                    .await?;
-            }
-        }
-    }
-}
-
-fn is_client_error(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    connection: Connection,
-    pages: Router,
-    stopping: CancellationToken,
-) {
-    let pages = TowerToHyperService::new(pages);
-    let service = service_fn(|request| {
-        connection.begin();
-        let response = pages.call(request);
-        async {
-            let response = response.await;
-            connection.wait();
-            response
-        }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut serving = pin!(serving);
-    tokio::select! {
-        // There is no one left to report the result to.
-        _ = serving.as_mut() => {}
-        () = connection.close.cancelled() => {}
-        () = stopping.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            let _ = timeout(SHUTDOWN_TIMEOUT, serving).await;
-        }
-    }
+    let pages = TowerToHyperService::new(router(health));
+    let listener = Listener {
+        tcp,
+        tls: None,
+        max_connections: MAX_CONNECTIONS,
+    };
+    listener
+        .serve(move |_, request| pages.call(request), stopping)
+        .await
 }
 
 #[cfg(test)]

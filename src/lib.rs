@@ -28,13 +28,16 @@ mod config;
 mod files;
 mod http;
 mod lifecycle;
+mod listener;
 mod nearest;
 mod network;
 mod server_warnings;
+mod service;
 mod telemetry;
 mod text;
 mod time;
 mod tls;
+mod web;
 
 #[cfg(not(feature = "test-support"))]
 mod clock;

@@ -1,5 +1,7 @@
 //! TLS for mail, HTTP and LDAP: rustls over ring, trusting the authorities of one file or of the system.
 
+mod server;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme, WantsVerifier};
 use secrecy::{ExposeSecret, SecretString};
+
+pub use server::{ServerCertificate, ServerError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

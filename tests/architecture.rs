@@ -25,7 +25,7 @@ const ROOT: [&str; 7] = [
 
 /// The other top-level modules with those that they may use, as in `src/lib.rs`. `directories` uses `sources`, because
 /// people files are read like token files, and `clock`, because a sign-in with a key contains the time.
-const ALLOWED: [(&str, &str); 14] = [
+const ALLOWED: [(&str, &str); 16] = [
     ("domain", ""),
     ("clock", ""),
     ("telemetry", ""),
@@ -40,11 +40,13 @@ const ALLOWED: [(&str, &str); 14] = [
     ("notify", "domain tls"),
     ("directories", "clock domain sources upstream"),
     ("engine", "clock directories domain notify sources store"),
-    ("http", "domain"),
+    ("listener", ""),
+    ("http", "domain listener"),
+    ("web", "domain listener service store"),
     ("lifecycle", ""),
     (
         "cli",
-        "clock config directories domain engine http lifecycle notify sources store telemetry upstream",
+        "clock config directories domain engine http lifecycle listener notify sources store telemetry tls upstream web",
     ),
 ];
 

@@ -1,0 +1,41 @@
+//! The HTTP API of the token service.
+
+mod address;
+mod answer;
+mod api;
+mod body;
+mod caller;
+mod counts;
+mod credential;
+mod failures;
+mod fields;
+mod openapi;
+mod problem;
+mod routes;
+mod state;
+mod verify;
+
+use std::io;
+
+use hyper_util::service::TowerToHyperService;
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::Listener;
+
+pub use address::ClientAddress;
+pub use counts::RequestCounts;
+pub use state::{AppState, Settings, Web};
+
+/// Connections served at once.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// Serves until `stopping` is cancelled, then completes the responses in progress.
+pub async fn serve(
+    listener: Listener,
+    web: AppState,
+    stopping: CancellationToken,
+) -> io::Result<()> {
+    let routes = TowerToHyperService::new(routes::router(&web));
+    let answer = move |peer, request| answer::answer(web.clone(), routes.clone(), peer, request);
+    listener.serve(answer, stopping).await
+}

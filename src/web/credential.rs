@@ -1,0 +1,235 @@
+//! The token in a request, in each of the forms that are accepted.
+
+use axum::http::{HeaderMap, Uri, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::domain::service::{InvalidToken, Presented};
+
+/// No form of a token is longer.
+const MAX_BYTES: usize = 512;
+
+#[derive(Debug)]
+pub enum Credential {
+    /// Nothing that lapsed could read: no header, or another scheme.
+    None,
+    Token(Box<Presented>),
+    /// No token of lapsed.
+    Invalid,
+    /// More than one, or one in the query.
+    Ambiguous(&'static str),
+}
+
+/// What tells a token from other texts.
+#[derive(Debug, Clone, Default)]
+pub struct Forms {
+    /// Headers that have a whole token.
+    pub headers: Vec<String>,
+    /// What a token may begin with, for forms that leave it out.
+    pub heads: Vec<String>,
+}
+
+impl Forms {
+    pub fn find(&self, headers: &HeaderMap, uri: &Uri) -> Credential {
+        if uri.query().is_some_and(has_token) {
+            return Credential::Ambiguous("A token must not be in the query");
+        }
+        let authorization = headers.get_all(header::AUTHORIZATION).iter();
+        let authorization = authorization.map(|value| (true, value));
+        let further = self.headers.iter();
+        let further = further.flat_map(|name| headers.get_all(name.as_str()));
+        let mut values = authorization.chain(further.map(|value| (false, value)));
+        let Some((is_authorization, value)) = values.next() else {
+            return Credential::None;
+        };
+        if values.next().is_some() {
+            return Credential::Ambiguous("There is more than one credential");
+        }
+        if value.len() > MAX_BYTES {
+            return Credential::Invalid;
+        }
+        let Ok(value) = value.to_str().map(str::trim) else {
+            return Credential::Invalid;
+        };
+        if is_authorization {
+            self.read_authorization(value)
+        } else {
+            Presented::parse(value).into()
+        }
+    }
+
+    fn read_authorization(&self, value: &str) -> Credential {
+        let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+        let rest = rest.trim_start();
+        let is = |name| scheme.eq_ignore_ascii_case(name);
+        if is("bearer") {
+            read_bearer(rest).into()
+        } else if is("basic") {
+            read_basic(rest).into()
+        } else if is("apikey") {
+            self.read_api_key(rest).into()
+        } else {
+            Credential::None
+        }
+    }
+
+    /// `id$secret` or `id_secret`, as at Gcore.
+    fn read_api_key(&self, text: &str) -> Result<Presented, InvalidToken> {
+        let pair = text.split_once('$').or_else(|| text.rsplit_once('_'));
+        let (id, secret) = pair.ok_or(InvalidToken)?;
+        let heads = self.heads.iter().map(String::as_str);
+        Presented::from_id_and_secret(id, secret, heads).or_else(|_| Presented::parse(text))
+    }
+}
+
+impl From<Result<Presented, InvalidToken>> for Credential {
+    fn from(read: Result<Presented, InvalidToken>) -> Self {
+        read.map_or(Self::Invalid, |presented| Self::Token(Box::new(presented)))
+    }
+}
+
+fn read_bearer(text: &str) -> Result<Presented, InvalidToken> {
+    Presented::parse(text).or_else(|invalid| {
+        let (access_key, secret_key) = text.split_once(':').ok_or(invalid)?;
+        Presented::from_pair(access_key, secret_key)
+    })
+}
+
+/// The pair of keys, or the whole token as the user or the password alone.
+fn read_basic(text: &str) -> Result<Presented, InvalidToken> {
+    let bytes = STANDARD.decode(text).map_err(|_| InvalidToken)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| InvalidToken)?;
+    match text.split_once(':').ok_or(InvalidToken)? {
+        ("", token) | (token, "") => Presented::parse(token),
+        (access_key, secret_key) => Presented::from_pair(access_key, secret_key),
+    }
+}
+
+fn has_token(query: &str) -> bool {
+    url::form_urlencoded::parse(query.as_bytes())
+        .any(|(name, value)| name == "access_token" || Presented::parse(&value).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+    use crate::domain::service::{NewSecret, PublicId};
+
+    fn forms() -> Forms {
+        Forms {
+            headers: vec!["xc-token".to_owned()],
+            heads: ["lapsed", "lapsedk"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn find(headers: &[(&'static str, String)], uri: &str) -> Credential {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        forms().find(&map, &uri.parse().unwrap())
+    }
+
+    struct Token {
+        id: PublicId,
+        token: String,
+        access: String,
+        secret: String,
+    }
+
+    fn token() -> Token {
+        let id = PublicId::generate();
+        let made = NewSecret::generate("lapsed", &id);
+        Token {
+            id,
+            token: made.token.expose_secret().to_owned(),
+            access: made.access_key,
+            secret: made.secret_key.expose_secret().to_owned(),
+        }
+    }
+
+    fn basic(text: &str) -> String {
+        format!("Basic {}", STANDARD.encode(text))
+    }
+
+    #[test]
+    fn each_form_reads_as_the_same_token() {
+        let Token {
+            id,
+            token,
+            access,
+            secret,
+        } = token();
+        let forms = [
+            ("authorization", format!("Bearer {token}")),
+            ("authorization", format!("bEARER   {token} ")),
+            ("authorization", format!("Bearer secret-token:{token}")),
+            ("authorization", format!("Bearer {access}:{secret}")),
+            ("authorization", basic(&format!("{access}:{secret}"))),
+            ("authorization", basic(&format!(":{token}"))),
+            ("authorization", basic(&format!("{token}:"))),
+            ("authorization", format!("APIKey {id}${secret}")),
+            ("authorization", format!("apikey {id}_{secret}")),
+            ("authorization", format!("APIKey {token}")),
+            ("xc-token", token.clone()),
+        ];
+        for form in forms {
+            let name = form.1.clone();
+            match find(&[form], "/api/v1/verify") {
+                Credential::Token(read) => {
+                    assert_eq!(read.id, id, "{name}");
+                    assert_eq!(read.token.expose_secret(), token, "{name}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+
+    #[rstest]
+    #[case::empty("Bearer")]
+    #[case::twice("Bearer Bearer {token}")]
+    #[case::quoted("Bearer \"{token}\"")]
+    #[case::cut("Bearer {cut}")]
+    #[case::base64("Basic ???")]
+    #[case::a_password("Basic dXNlcjpwYXNzd29yZA==")]
+    #[case::not_ascii("Bearer t\u{f6}ken")]
+    #[case::too_long("Bearer {long}")]
+    fn what_is_no_token_is_invalid(#[case] value: &str) {
+        let token = token().token;
+        let value = value
+            .replace("{cut}", &token[..token.len() - 1])
+            .replace("{long}", &"x".repeat(MAX_BYTES))
+            .replace("{token}", &token);
+        let mut headers = HeaderMap::new();
+        let bytes = axum::http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        headers.insert("authorization", bytes);
+        let read = forms().find(&headers, &"/".parse().unwrap());
+        assert!(matches!(read, Credential::Invalid), "{read:?}");
+    }
+
+    #[test]
+    fn two_credentials_or_one_in_the_query_are_ambiguous() {
+        let token = token().token;
+        let bearer = || ("authorization", format!("Bearer {token}"));
+        let two = [
+            find(&[bearer(), bearer()], "/"),
+            find(&[bearer(), ("xc-token", token.clone())], "/"),
+            find(&[("xc-token", "a".into()), ("xc-token", "b".into())], "/"),
+            find(&[bearer()], "/?access_token=x"),
+            find(&[], &format!("/?key={token}")),
+        ];
+        for read in two {
+            assert!(matches!(read, Credential::Ambiguous(_)), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn another_scheme_is_no_credential() {
+        for headers in [&[][..], &[("authorization", "Negotiate abc".to_owned())]] {
+            assert!(matches!(find(headers, "/?scope=a:b"), Credential::None));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What the handlers share.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Bytes;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use chrono::{DateTime, Utc};
+use ipnet::IpNet;
+use url::Url;
+use uuid::Uuid;
+
+use super::address::{ClientAddress, find_client, is_trusted};
+use super::counts::Counts;
+use super::credential::Forms;
+use super::failures::RateLimit;
+use super::problem::ApiError;
+use crate::listener::Peer;
+use crate::service::Service;
+
+/// The settings of `[web]`.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where callers reach the listener.
+    pub base_url: Option<Url>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub client_address: ClientAddress,
+    /// Whether only trusted proxies are served: beyond loopback without TLS.
+    pub only_proxies: bool,
+}
+
+/// The state of every handler of the API.
+pub type AppState = Arc<Web>;
+
+pub struct Web {
+    pub service: Arc<Service>,
+    pub settings: Settings,
+    pub(super) forms: Forms,
+    pub(super) failures: RateLimit,
+    pub(super) leaks: RateLimit,
+    pub(super) counts: Counts,
+    /// The OpenAPI document.
+    pub(super) document: OnceLock<Bytes>,
+    requests: RequestIds,
+}
+
+impl Web {
+    pub fn new(service: Arc<Service>, settings: Settings) -> Self {
+        let terms = service.terms();
+        let letters = ["", "k", "a", "s", "r", "f"];
+        let forms = Forms {
+            headers: terms.headers.clone(),
+            heads: letters
+                .map(|letter| format!("{}{letter}", terms.prefix))
+                .to_vec(),
+        };
+        Self {
+            service,
+            settings,
+            forms,
+            failures: RateLimit::new("failures"),
+            leaks: RateLimit::new("leaks"),
+            counts: Counts::default(),
+            document: OnceLock::new(),
+            requests: RequestIds::new(),
+        }
+    }
+
+    pub(super) fn is_served(&self, peer: Peer) -> bool {
+        !self.settings.only_proxies || is_trusted(peer.address, &self.settings.trusted_proxies)
+    }
+
+    pub(super) fn begin(&self, peer: Peer, headers: &HeaderMap) -> RequestContext {
+        let Settings {
+            trusted_proxies,
+            client_address,
+            ..
+        } = &self.settings;
+        let given = is_trusted(peer.address, trusted_proxies)
+            .then(|| given_id(headers))
+            .flatten();
+        RequestContext(Arc::new(Facts {
+            client: find_client(peer.address, headers, trusted_proxies, *client_address),
+            id: given.unwrap_or_else(|| self.requests.next()),
+            notes: OnceLock::new(),
+            route: OnceLock::new(),
+        }))
+    }
+}
+
+/// What is known of the request in progress.
+#[derive(Debug, Clone)]
+pub struct RequestContext(Arc<Facts>);
+
+#[derive(Debug)]
+struct Facts {
+    client: IpAddr,
+    id: Box<str>,
+    notes: OnceLock<Note>,
+    route: OnceLock<Box<str>>,
+}
+
+/// What the log says of the caller.
+#[derive(Debug, Clone)]
+pub enum Note {
+    Caller {
+        token: String,
+        expires_at: Option<DateTime<Utc>>,
+    },
+    Refused(&'static str),
+}
+
+impl RequestContext {
+    /// The address of the client, behind all trusted proxies.
+    pub fn client(&self) -> IpAddr {
+        self.0.client
+    }
+
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    pub(super) fn note(&self, note: Note) {
+        // The first credential of a request is that of its caller.
+        let _ = self.0.notes.set(note);
+    }
+
+    pub(super) fn noted(&self) -> Option<&Note> {
+        self.0.notes.get()
+    }
+
+    pub(super) fn set_route(&self, route: &str) {
+        let _ = self.0.route.set(route.into());
+    }
+
+    /// The route as the document names it, or `-`. The path itself may contain anything, a secret too.
+    pub(super) fn route(&self) -> &str {
+        self.0.route.get().map_or("-", |route| route)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let context = parts.extensions.get::<Self>();
+        context.cloned().ok_or_else(ApiError::internal)
+    }
+}
+
+/// Unique in a log: a random part for the process, and a number.
+struct RequestIds {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        // The last bits are random (RFC 9562 §5.7).
+        let random = Uuid::now_v7().as_u128() & u128::from(u32::MAX);
+        Self {
+            process: u32::try_from(random).unwrap_or_default(),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    fn next(&self) -> Box<str> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{number:x}", self.process).into()
+    }
+}
+
+/// The id that a trusted proxy gave the request.
+fn given_id(headers: &HeaderMap) -> Option<Box<str>> {
+    let id = headers.get("x-request-id").map(HeaderValue::to_str)?.ok()?;
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let is_id = (1..=64).contains(&id.len()) && id.chars().all(is_plain);
+    is_id.then(|| id.into())
+}
