@@ -12,11 +12,13 @@ mod reach;
 mod reading;
 mod secret;
 mod sections;
+mod service;
 mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod web;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::domain::service::Terms;
 use crate::domain::{DirectoryTerms, Issuers, Policy};
 use crate::engine::Settings;
 use crate::network::is_this_host;
@@ -36,6 +39,7 @@ pub use error::Error;
 pub use mail::{Mail, Transport};
 pub use sections::{Heartbeat, Http, Log, Monitoring, Store};
 pub use sources::SourceConfig;
+pub use web::{ClientAddress, SignIn, Web, WebTls};
 
 use field::{Context, Credentials, Secrets, read_file};
 use layers::Merged;
@@ -65,6 +69,9 @@ pub struct Config {
     pub directories: Vec<DirectoryConfig>,
     /// Which issuers the directories cover, and under which address.
     pub issuers: Issuers,
+    /// `None` if the token service is off.
+    pub service: Option<Terms>,
+    pub web: Web,
 }
 
 /// The variables of the process, without those that are not UTF-8.
@@ -208,6 +215,8 @@ impl Config {
         let named_steps = sources.iter().filter_map(SourceConfig::named_steps);
         policy.source_steps = named_steps.collect();
         let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
+        let service = service::terms(root.section("service"));
+        let web = Web::from_table(root.section("web"), service.is_some());
         let identity = mail_identity?;
         Some(Self {
             file: file.map(Path::to_owned),
@@ -237,6 +246,8 @@ impl Config {
             sources,
             directories,
             issuers,
+            service,
+            web,
         })
     }
 

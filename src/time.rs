@@ -206,6 +206,15 @@ pub fn shift(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
         .clamp(DateTime::UNIX_EPOCH, MAX_INSTANT)
 }
 
+/// In the largest unit that fits: `1s`, `90m`, `36500d`.
+pub fn format_span(span: TimeDelta) -> String {
+    let seconds = span.num_seconds();
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let fits = |(length, _): &(i64, &str)| seconds >= *length && seconds % length == 0;
+    let (length, unit) = units.into_iter().find(fits).unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / length)
+}
+
 /// Truncates to microseconds, which is what both databases store. A leap second becomes the next second.
 fn to_storable(at: DateTime<Utc>) -> Result<DateTime<Utc>, NoInstant> {
     let at = DateTime::from_timestamp_micros(at.timestamp_micros()).ok_or(NoInstant::TooLate)?;

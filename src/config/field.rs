@@ -19,6 +19,7 @@ use super::error::{Place, Problem, for_display, hint};
 use super::fingerprint::{Counted, is_within};
 use super::layers::{Places, join_path};
 use crate::domain::Schedule;
+use crate::time::format_span;
 
 /// The longest duration that a setting may have.
 pub(super) const MAX_DURATION: TimeDelta = TimeDelta::days(36_500);
@@ -193,7 +194,7 @@ impl Field<'_> {
             })?;
         self.count_as(span);
         if !limits.contains(&span) {
-            let [min, max] = [limits.start(), limits.end()].map(format_limit);
+            let [min, max] = [limits.start(), limits.end()].map(|limit| format_span(*limit));
             return Err(format!(
                 "{text} is out of range; at least {min}, at most {max}"
             ));
@@ -281,15 +282,6 @@ impl Field<'_> {
     pub(super) fn is_from_environment(&self) -> bool {
         self.context.places.variable(&self.path).is_some()
     }
-}
-
-/// In the largest unit that fits: `1s`, `90m`, `36500d`.
-fn format_limit(limit: &TimeDelta) -> String {
-    let seconds = limit.num_seconds();
-    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
-    let fits = |(length, _): &(i64, &str)| seconds >= *length && seconds % length == 0;
-    let (length, unit) = units.into_iter().find(fits).unwrap_or((1, "s"));
-    format!("{}{unit}", seconds / length)
 }
 
 /// The content of a file; fails if it is larger than `max_kib`.

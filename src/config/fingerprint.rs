@@ -16,6 +16,9 @@ pub(super) type Counted = BTreeMap<String, String>;
 const NOT_COUNTED: &[&str] = &[
     "store",
     "http",
+    "web.listen",
+    "web.tls_certificate",
+    "web.tls_key",
     "log",
     "schedule.heartbeat",
     "schedule.textfile",

@@ -70,7 +70,7 @@ impl<'c> Table<'c> {
 
     /// The tables `[[name]]`, in their order.
     pub fn sections(&mut self, name: Key) -> Vec<Self> {
-        let title = format!("[[{name}]]");
+        let title = format!("[[{}]]", join_path(&self.path, name));
         let not_a_list = format!("can occur several times: write {title} with two brackets");
         let items = self.optional(name, |field| field.items().map_err(|_| not_a_list.clone()));
         let mut tables = Vec::new();

@@ -8,6 +8,7 @@ mod mutations;
 mod overlay;
 mod reach;
 mod reading;
+mod service;
 mod values;
 
 use super::*;

@@ -7,15 +7,17 @@ mod problem;
 mod request;
 mod role;
 mod scope;
+mod terms;
 mod token_string;
 mod verdict;
 
 pub use credential::{Credential, CredentialState, Kind, OldSecret, StoredSecret};
-pub use network::Networks;
+pub use network::{Networks, parse_network};
 pub use person::{ServiceAccount, ServicePerson};
 pub use problem::{Problem, ProblemKind};
 pub use request::{Actor, Lifetime, NewToken, Regeneration, TokenChange};
 pub use role::{Rank, Roles};
 pub use scope::{InvalidScope, Scopes};
+pub use terms::{KindTerms, Life, Profile, ScopeInfo, Terms, WhoIssues};
 pub use token_string::{Digest, InvalidToken, NewSecret, Presented, PublicId};
 pub use verdict::{Access, Refusal, judge};

@@ -32,7 +32,7 @@ fn line_kind(line: &str) -> Line<'_> {
     let is_word =
         |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let header = text.trim_matches(['[', ']']);
-    if text.starts_with('[') && is_word(header) {
+    if text.starts_with('[') && header.split('.').all(is_word) {
         return Line::Header(header, bare.is_some());
     }
     match text.split_once(" = ") {
@@ -120,7 +120,15 @@ fn the_example_is_a_valid_configuration() {
 fn the_defaults_it_shows_are_the_real_ones() {
     let shown = example(|line, commented| !commented && matches!(line, Line::Default(_)));
     assert_ne!(shown, EXAMPLE);
-    assert_eq!(describe(&shown), describe(EXAMPLE));
+    // The policy of a service that is off is not kept.
+    let with_service = |text: &str| {
+        let text = text.replace("\nenabled = false\n", "\n");
+        text.replace("\n[service]\n", "\n[service]\nenabled = true\n")
+    };
+    assert_eq!(
+        describe(&with_service(&shown)),
+        describe(&with_service(EXAMPLE))
+    );
 }
 
 #[test]
@@ -156,6 +164,9 @@ fn every_line_can_be_made_active() {
         ),
         (1, 6, 6)
     );
+    let service = config.service.expect("it is enabled");
+    assert_eq!((service.kinds.len(), service.scopes.len()), (1, 1));
+    assert!(config.web.listen.is_some() && config.web.tls.is_some());
     assert!(
         config.mail_identity.installation.base_url.is_some()
             && config.policy.rules.max_ttl.is_some()
@@ -168,7 +179,13 @@ fn it_names_all_keys_and_no_others() {
     let mut named: Vec<(&str, String, BTreeSet<&str>)> = vec![];
     for (line, kind) in lines() {
         match kind {
-            Line::Header(name, _) => named.push((name, String::new(), BTreeSet::new())),
+            Line::Header(name, _) => {
+                if let Some((outer, inner)) = name.split_once('.') {
+                    let outer = named.iter_mut().find(|(section, ..)| *section == outer);
+                    outer.expect("the outer section").2.insert(inner);
+                }
+                named.push((name, String::new(), BTreeSet::new()));
+            }
             Line::Default(key) | Line::Example(key) | Line::Active(key) => {
                 let (_, kind, keys) = named.last_mut().unwrap();
                 keys.insert(key);
@@ -179,11 +196,12 @@ fn it_names_all_keys_and_no_others() {
             Line::Other => {}
         }
     }
-    let sections: BTreeSet<&str> = named.iter().map(|(section, ..)| *section).collect();
+    let sections = named.iter().map(|(section, ..)| *section);
+    let sections: BTreeSet<&str> = sections.filter(|name| !name.contains('.')).collect();
     assert_eq!(sections, allowed("zzzzzz = {}", "zzzzzz"));
     let mut common = BTreeMap::new();
     for (section, kind, mut keys) in named {
-        let many = matches!(section, "account" | "source" | "directory");
+        let many = matches!(section, "account" | "source" | "directory") || section.contains('.');
         let header = if many {
             format!("[[{section}]]")
         } else {

@@ -22,12 +22,12 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
         "smtp.url = 'smtp://h'\nsmtp.password = { fil = 'x' }",
         "log.format = 'yaml'",
     ]), @"
-    lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory)
+    lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory, service, web)
     lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, contact, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
     lapsed.toml:3:8: source[0].kind: unknown value `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
     lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, timezone, kind, path, dates, never, date_format, items, extra, encoding, columns)
-    lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory
+    lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory, service, web
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
     the configuration has 2 problems:
       lapsed.toml:2:17: smtp.password: there is no user; add one to smtp.url: smtps://user@host:465
@@ -366,7 +366,7 @@ fn problems_with_variables_name_the_variable() {
         ),
     ];
     assert_snapshot!(errors.join("\n"), @r#"
-    LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory)
+    LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory, service, web)
     LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, envelope_from, pipelining, timeout, final_timeout, hello_name, connections, messages_per_connection, mails_per_second)
     LAPSED__SMTP__CONNECTIONS: smtp.connections: must be a whole number from 1 to 256
     LAPSED__STORE__CREATE: store.create: must be true or false, not a text

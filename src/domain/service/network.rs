@@ -55,13 +55,18 @@ impl FromStr for Networks {
     type Err = AddrParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let read = |word: &str| {
-            word.parse().or_else(|error| {
-                word.parse::<IpAddr>()
-                    .map_or(Err(error), |it| Ok(it.into()))
-            })
-        };
-        let networks: Result<Vec<IpNet>, _> = text.split_whitespace().map(read).collect();
+        let networks: Result<Vec<IpNet>, _> = text.split_whitespace().map(parse_network).collect();
         networks.map(Self::new)
     }
+}
+
+/// A network in CIDR notation; an address alone is the network of this address.
+///
+/// # Errors
+/// If it is neither.
+pub fn parse_network(text: &str) -> Result<IpNet, AddrParseError> {
+    text.parse().or_else(|error| {
+        let address = text.parse::<IpAddr>();
+        address.map_or(Err(error), |address| Ok(address.into()))
+    })
 }
