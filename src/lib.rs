@@ -32,12 +32,10 @@ mod listener;
 mod nearest;
 mod network;
 mod server_warnings;
-mod service;
 mod telemetry;
 mod text;
 mod time;
 mod tls;
-mod web;
 
 #[cfg(not(feature = "test-support"))]
 mod clock;
