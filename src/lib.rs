@@ -12,8 +12,9 @@
 //! A layer uses only layers further right:
 //!
 //! ```text
-//! main → cli → http ─┐
-//!          └───────► engine → store, sources, directories, notify → upstream, domain
+//! main → cli → web ──► service ─┐
+//!          ├─► http             │
+//!          └────────────────────┴─► engine → store, sources, directories, notify → upstream, domain
 //! ```
 //!
 //! Every layer may use `causes`, `files`, `nearest`, `network`, `text` and `time`.
@@ -28,7 +29,6 @@ mod config;
 mod files;
 mod http;
 mod lifecycle;
-mod listener;
 mod nearest;
 mod network;
 mod server_warnings;
@@ -46,13 +46,19 @@ mod domain;
 #[cfg(not(feature = "test-support"))]
 mod engine;
 #[cfg(not(feature = "test-support"))]
+mod listener;
+#[cfg(not(feature = "test-support"))]
 mod notify;
+#[cfg(not(feature = "test-support"))]
+mod service;
 #[cfg(not(feature = "test-support"))]
 mod sources;
 #[cfg(not(feature = "test-support"))]
 mod store;
 #[cfg(not(feature = "test-support"))]
 mod upstream;
+#[cfg(not(feature = "test-support"))]
+mod web;
 
 #[cfg(feature = "test-support")]
 pub mod clock;
@@ -63,10 +69,16 @@ pub mod domain;
 #[cfg(feature = "test-support")]
 pub mod engine;
 #[cfg(feature = "test-support")]
+pub mod listener;
+#[cfg(feature = "test-support")]
 pub mod notify;
+#[cfg(feature = "test-support")]
+pub mod service;
 #[cfg(feature = "test-support")]
 pub mod sources;
 #[cfg(feature = "test-support")]
 pub mod store;
 #[cfg(feature = "test-support")]
 pub mod upstream;
+#[cfg(feature = "test-support")]
+pub mod web;

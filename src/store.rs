@@ -35,6 +35,7 @@ mod unusable;
 mod upstreams;
 mod uses;
 mod views;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ pub use schema::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};
 pub use uses::{AddressUse, HourOfUse, UseRow, Uses};
 pub use views::{MailPreview, NoticeFilter, NoticeRow, TokenFilter, TokenView};
+pub use watch::Watch;
 
 /// Rows per statement. SQLite takes 32,766 parameters per statement, PostgreSQL 65,535.
 const CHUNK_ROWS: usize = 1000;

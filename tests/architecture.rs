@@ -25,7 +25,7 @@ const ROOT: [&str; 7] = [
 
 /// The other top-level modules with those that they may use, as in `src/lib.rs`. `directories` uses `sources`, because
 /// people files are read like token files, and `clock`, because a sign-in with a key contains the time.
-const ALLOWED: [(&str, &str); 16] = [
+const ALLOWED: [(&str, &str); 17] = [
     ("domain", ""),
     ("clock", ""),
     ("telemetry", ""),
@@ -40,13 +40,14 @@ const ALLOWED: [(&str, &str); 16] = [
     ("notify", "domain tls"),
     ("directories", "clock domain sources upstream"),
     ("engine", "clock directories domain notify sources store"),
+    ("service", "clock domain engine store"),
     ("listener", ""),
     ("http", "domain listener"),
     ("web", "domain listener service store"),
     ("lifecycle", ""),
     (
         "cli",
-        "clock config directories domain engine http lifecycle listener notify sources store telemetry tls upstream web",
+        "clock config directories domain engine http lifecycle listener notify service sources store telemetry tls upstream web",
     ),
 ];
 

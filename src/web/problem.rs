@@ -285,8 +285,18 @@ impl From<Error> for ApiError {
         match error {
             Error::Refused(problem) => problem.into(),
             Error::Store(error) => {
-                tracing::error!(error = %Causes(&error), "a request failed at the store");
+                tracing::error!(error = %Causes(error.as_ref()), "a request failed at the store");
                 Self::unavailable("The store does not answer; try again")
+            }
+            Error::Engine(error) => {
+                tracing::error!(error = %Causes(&error), "a request failed");
+                Self::unavailable("It failed; the log of the server says why")
+            }
+            Error::Closed => {
+                tracing::error!("a request was refused: {error}");
+                Self::unavailable(
+                    "The store was restored, and an operator has yet to resume the service",
+                )
             }
         }
     }

@@ -190,7 +190,10 @@ impl Terms {
         let can_issue = |kind: &&KindTerms| kind.can_issue;
         let kinds = self.kinds.iter().filter(can_issue);
         let kinds: Vec<&str> = kinds.map(|kind| kind.name.as_str()).collect();
-        format!("the kinds are {}", [&["api"], kinds.as_slice()].concat().join(", "))
+        format!(
+            "the kinds are {}",
+            [&["api"], kinds.as_slice()].concat().join(", ")
+        )
     }
 }
 

@@ -1,0 +1,101 @@
+//! The token service: issues, verifies, regenerates and ends credentials, for the command line and the web listener.
+//!
+//! [`Service::open`] is enough to work on the store. The daemon also runs [`Service::run`], which reads what others
+//! change: only then verifications are answered from memory.
+
+mod cache;
+mod counters;
+mod error;
+mod exchange;
+mod feed;
+mod packed;
+mod reader;
+mod run;
+mod uses;
+mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{DateTime, Utc};
+
+use crate::clock::Clock;
+use crate::domain::Policy;
+use crate::domain::service::{Access, Refusal, Terms};
+use crate::store::{self, Store, Tx};
+
+use cache::Cache;
+use counters::Counters;
+use reader::Reader;
+use uses::Uses;
+
+pub use counters::Counts;
+pub use error::Error;
+pub use exchange::{DerivedToken, Exchanged, Grant};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a verification says, if it could be made.
+pub type Verdict = std::result::Result<Access, Refusal>;
+
+pub struct Service {
+    store: Store,
+    clock: Clock,
+    terms: Arc<Terms>,
+    /// When the watched rows of tokens are due.
+    policy: Arc<Policy>,
+    cache: Arc<Cache>,
+    reader: Reader,
+    uses: Uses,
+    counters: Counters,
+    /// Off while nobody has decided about a store that was restored.
+    is_open: AtomicBool,
+}
+
+impl Service {
+    /// Without tasks in the background: every verification reads the store.
+    pub fn open(store: Store, clock: Clock, terms: Arc<Terms>, policy: Arc<Policy>) -> Arc<Self> {
+        let cache = Arc::new(Cache::new());
+        Arc::new(Self {
+            reader: Reader::new(store.clone(), Arc::clone(&cache)),
+            store,
+            clock,
+            terms,
+            policy,
+            cache,
+            uses: Uses::default(),
+            counters: Counters::default(),
+            is_open: AtomicBool::new(true),
+        })
+    }
+
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Whether tokens are verified: not after a restore, until an operator resumes it.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+
+    /// Commits, and makes the next verification in this process see the `changes`. Every transaction that changes or
+    /// ends a credential or a person must end with it; a new one is never in memory.
+    pub async fn commit(&self, tx: Tx, changes: &[store::Change]) -> Result<()> {
+        let committed = tx.commit().await;
+        // Also after an error: the database may have committed.
+        self.cache.forget(changes);
+        Ok(committed?)
+    }
+}

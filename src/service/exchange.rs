@@ -1,0 +1,118 @@
+//! Exchanges a token for short-lived ones (RFC 6749 §4.4 and §6).
+//!
+//! A token gives a refresh token, and that one gives access tokens. Each works only while the one before it does, and
+//! with its rights, so that ending a token ends all that came from it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::domain::service::{
+    Access, Credential, CredentialState, Kind, NewSecret, Problem, ProblemKind, PublicId,
+    StoredSecret,
+};
+use crate::domain::{LOCAL_SOURCE, TokenId};
+
+use super::{Result, Service};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// A token for an access and a refresh token.
+    ClientCredentials,
+    /// A refresh token for an access token; it stays valid until it expires.
+    RefreshToken,
+}
+
+/// Shown once.
+#[derive(Debug, Clone)]
+pub struct DerivedToken {
+    pub secret: NewSecret,
+    pub credential: Credential,
+}
+
+#[derive(Debug, Clone)]
+pub struct Exchanged {
+    pub access: DerivedToken,
+    /// Only for a token that is not a refresh token itself.
+    pub refresh: Option<DerivedToken>,
+}
+
+impl Service {
+    /// Exchanges the token that was verified.
+    pub async fn exchange(&self, grant: Grant, caller: &Access) -> Result<Exchanged> {
+        let now = self.now();
+        let given = &caller.credential;
+        let exchanged = match (grant, &given.kind) {
+            (Grant::ClientCredentials, Kind::Api | Kind::Named(_)) => {
+                let refresh = self.derive(given, Kind::Refresh, self.terms().refresh_ttl, now);
+                let access = self.derive(
+                    &refresh.credential,
+                    Kind::Access,
+                    self.terms().access_ttl,
+                    now,
+                );
+                Exchanged {
+                    access,
+                    refresh: Some(refresh),
+                }
+            }
+            (Grant::RefreshToken, Kind::Refresh) => Exchanged {
+                access: self.derive(given, Kind::Access, self.terms().access_ttl, now),
+                refresh: None,
+            },
+            _ => return Err(refuse(grant, &given.kind).into()),
+        };
+        let mut tx = self.store().begin_short().await?;
+        for derived in exchanged.refresh.iter().chain([&exchanged.access]) {
+            tx.insert_credential(&derived.credential).await?;
+        }
+        self.commit(tx, &[]).await?;
+        Ok(exchanged)
+    }
+
+    fn derive(
+        &self,
+        parent: &Credential,
+        kind: Kind,
+        ttl: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> DerivedToken {
+        let public_id = PublicId::generate();
+        let secret = NewSecret::generate(&self.terms().head(&kind), &public_id);
+        let end = now + ttl;
+        let credential = Credential {
+            id: TokenId::new(LOCAL_SOURCE, public_id.as_str()),
+            public_id,
+            kind,
+            created_at: now,
+            not_before: None,
+            expires_at: Some(
+                parent
+                    .expires_at
+                    .map_or(end, |parent_end| parent_end.min(end)),
+            ),
+            state: CredentialState::Active,
+            secret: StoredSecret {
+                number: 1,
+                digest: secret.digest,
+                created_at: now,
+                last_used_at: None,
+            },
+            old_secret: None,
+            parent: Some(parent.id),
+            version: 1,
+            ..parent.clone()
+        };
+        DerivedToken { secret, credential }
+    }
+}
+
+fn refuse(grant: Grant, kind: &Kind) -> Problem {
+    let (accepted, needed) = match grant {
+        Grant::ClientCredentials => ("client_credentials", "a token that was issued"),
+        Grant::RefreshToken => ("refresh_token", "a refresh token"),
+    };
+    let detail = format!(
+        "the grant {accepted} takes {needed}, not one of kind {}",
+        kind.as_str()
+    );
+    Problem::new(ProblemKind::Forbidden, detail)
+}
