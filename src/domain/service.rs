@@ -8,6 +8,8 @@ mod request;
 mod role;
 mod scope;
 mod terms;
+#[cfg(test)]
+mod tests;
 mod token_string;
 mod verdict;
 

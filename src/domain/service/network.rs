@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::{AddrParseError, IpNet};
+use ipnet::{AddrParseError, IpNet, Ipv4Net};
 
 /// Networks in CIDR notation, sorted. Without any, the token works from everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,10 +12,7 @@ pub struct Networks(Vec<IpNet>);
 
 impl Networks {
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        let mut networks: Vec<IpNet> = networks
-            .into_iter()
-            .map(|network| network.trunc())
-            .collect();
+        let mut networks: Vec<IpNet> = networks.into_iter().map(canonical).collect();
         networks.sort_unstable();
         networks.dedup();
         Self(networks)
@@ -58,6 +55,18 @@ impl FromStr for Networks {
         let networks: Result<Vec<IpNet>, _> = text.split_whitespace().map(parse_network).collect();
         networks.map(Self::new)
     }
+}
+
+/// A network of IPv4 addresses in IPv6 ones counts as the IPv4 network, as such an address does.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(inner) = network.trunc() else {
+        return network.trunc();
+    };
+    let address = inner.network().to_ipv4_mapped();
+    let length = inner.prefix_len().checked_sub(96);
+    let mapped = address.zip(length);
+    let mapped = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    mapped.map_or(IpNet::V6(inner), IpNet::V4)
 }
 
 /// A network in CIDR notation; an address alone is the network of this address.
