@@ -3,13 +3,24 @@
 //! [`Service::open`] is enough to work on the store. The daemon also runs [`Service::run`], which reads what others
 //! change: only then verifications are answered from memory.
 
+pub mod accounts;
+mod audit;
 mod cache;
 mod counters;
 mod error;
 mod exchange;
 mod feed;
+pub mod found;
+pub mod idempotency;
+pub mod issue;
+mod manage;
 mod packed;
+pub mod people;
+pub mod policy_check;
+pub mod preferences;
 mod reader;
+mod record;
+mod regenerate;
 mod run;
 mod uses;
 mod verify;

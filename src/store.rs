@@ -30,6 +30,7 @@ mod schema;
 mod service_accounts;
 mod service_users;
 mod session;
+mod token_pages;
 mod tokens;
 mod unusable;
 mod upstreams;
@@ -74,6 +75,7 @@ pub use runs::{AuditRow, PurgeCutoffs, RunRow};
 pub use schema::{Access, Versions};
 #[cfg(feature = "test-support")]
 pub use schema::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
+pub use token_pages::{PageFilter, PageKey, PageOrder, Reach, TokenSort, TokenSummary};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};
 pub use uses::{AddressUse, HourOfUse, UseRow, Uses};
 pub use views::{MailPreview, NoticeFilter, NoticeRow, TokenFilter, TokenView};

@@ -195,6 +195,22 @@ async fn write_update(
     Ok(())
 }
 
+/// Stores what a source reports of one token, in the transaction that changes it at the source. Returns the token if it is
+/// new or changed.
+pub async fn merge_record(
+    tx: &mut Tx,
+    policy: &Policy,
+    source: &str,
+    listed: ListedToken,
+    now: DateTime<Utc>,
+) -> Result<Option<Token>, Error> {
+    let rules = MergeRules::from(policy);
+    let mut changes = Changes::from_rows(tx, source, vec![listed], rules, now).await?;
+    changes.write(tx, rules, now).await?;
+    let updated = changes.updates.pop().map(|update| update.token);
+    Ok(changes.new.pop().or(updated))
+}
+
 /// Walks the known and the listed tokens together; memory holds a page of each.
 pub(super) struct Walk<'a, L> {
     source: &'a str,

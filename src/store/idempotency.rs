@@ -49,4 +49,10 @@ impl Tx {
             "UPDATE idempotency SET token_id = $2, secret_number = $3, sealed = $4 WHERE key_digest = $1")
             .bind(key_digest).bind(token).bind(i64::from(secret_number)).bind(sealed).execute(c).await.map(drop))
     }
+
+    /// Forgets a request that is too old to be repeated.
+    pub async fn delete_idempotency(&mut self, key_digest: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM idempotency WHERE key_digest = $1")
+            .bind(key_digest).execute(c).await.map(drop))
+    }
 }

@@ -336,7 +336,7 @@ where
 }
 
 /// Only tokens with this status at `now`, whether or not their expiry is marked.
-fn push_status_now<DB>(query: &mut QueryBuilder<DB>, status: Status, now: DateTime<Utc>)
+pub(super) fn push_status_now<DB>(query: &mut QueryBuilder<DB>, status: Status, now: DateTime<Utc>)
 where
     DB: sqlx::Database,
     &'static str: for<'q> sqlx::Encode<'q, DB> + sqlx::Type<DB>,

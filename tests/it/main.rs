@@ -10,6 +10,7 @@ mod db;
 mod directories;
 mod engine;
 mod judging;
+mod managing;
 mod migrations;
 mod nocodb;
 mod sql;

@@ -1,0 +1,203 @@
+//! The accounts of the service.
+
+use crate::domain::account_key;
+use crate::domain::service::{Actor, Operation, Problem, ProblemKind, ServiceAccount};
+use crate::store::{Change, Tx};
+use crate::text::{self, is_unsafe};
+
+use super::{Error, Service, audit};
+
+const MAX_NAME: usize = 100;
+
+impl Service {
+    /// # Errors
+    /// If there is one of this name, or the actor may not.
+    pub async fn add_account(
+        &self,
+        actor: &Actor,
+        name: &str,
+        max_tokens: Option<u64>,
+    ) -> Result<ServiceAccount, Error> {
+        actor.may(Operation::WriteService)?;
+        let name = check_name("/name", name)?;
+        let now = self.clock.now();
+        let account = ServiceAccount {
+            key: account_key(&name),
+            name,
+            max_tokens,
+            created_at: now,
+        };
+        let mut tx = self.store.begin_short().await?;
+        if !tx.insert_service_account(&account).await? {
+            return Err(taken("account", &account.name).into());
+        }
+        let subject = account_subject(&account);
+        audit::entry(&mut tx, actor, "account.add", &subject, None, now).await?;
+        self.commit(tx, &[]).await?;
+        Ok(account)
+    }
+
+    /// A page of accounts after the key `after`.
+    ///
+    /// # Errors
+    /// If the actor may not.
+    pub async fn list_accounts(
+        &self,
+        actor: &Actor,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<ServiceAccount>, Error> {
+        actor.may(Operation::ReadService)?;
+        let mut tx = self.store.begin_short_read().await?;
+        Ok(tx.list_service_accounts(after, limit).await?)
+    }
+
+    /// The account with how many tokens count towards its limit.
+    ///
+    /// # Errors
+    /// If there is none, or the actor may not.
+    pub async fn find_account(
+        &self,
+        actor: &Actor,
+        name: &str,
+    ) -> Result<(ServiceAccount, u64), Error> {
+        actor.may(Operation::ReadService)?;
+        let mut tx = self.store.begin_short_read().await?;
+        let account = find_account(&mut tx, name).await?;
+        let used = tx
+            .count_account_tokens(&account.key, self.clock.now())
+            .await?;
+        Ok((account, used))
+    }
+
+    /// Sets how many tokens the account may have; `None` for the limit of the policy, 0 for no limit.
+    ///
+    /// # Errors
+    /// If there is none, or the actor may not.
+    pub async fn set_account_limit(
+        &self,
+        actor: &Actor,
+        name: &str,
+        max_tokens: Option<u64>,
+    ) -> Result<ServiceAccount, Error> {
+        actor.may(Operation::WriteService)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        let mut account = find_account(&mut tx, name).await?;
+        account.max_tokens = max_tokens;
+        tx.set_account_limit(&account.key, max_tokens).await?;
+        let facts = match max_tokens {
+            None => "the limit of the policy".to_owned(),
+            Some(0) => "no limit".to_owned(),
+            Some(limit) => format!("at most {limit} tokens"),
+        };
+        let subject = account_subject(&account);
+        audit::entry(&mut tx, actor, "account.limit", &subject, Some(&facts), now).await?;
+        self.commit(tx, &[]).await?;
+        Ok(account)
+    }
+
+    /// Renames an account; its tokens and people stay in it.
+    ///
+    /// # Errors
+    /// If there is none, the new name is taken, or the actor may not.
+    pub async fn rename_account(
+        &self,
+        actor: &Actor,
+        old: &str,
+        new: &str,
+    ) -> Result<ServiceAccount, Error> {
+        actor.may(Operation::WriteService)?;
+        let name = check_name("/name", new)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let account = find_account(&mut tx, old).await?;
+        let renamed = ServiceAccount {
+            key: account_key(&name),
+            name,
+            ..account.clone()
+        };
+        let is_other = renamed.key != account.key;
+        if is_other && tx.find_service_account(&renamed.key).await?.is_some() {
+            return Err(taken("account", &renamed.name).into());
+        }
+        tx.rename_service_account(&account.key, &renamed).await?;
+        let (subject, facts) = (account_subject(&account), format!("to {}", renamed.name));
+        audit::entry(
+            &mut tx,
+            actor,
+            "account.rename",
+            &subject,
+            Some(&facts),
+            now,
+        )
+        .await?;
+        self.commit(tx, &[Change::Everything]).await?;
+        Ok(renamed)
+    }
+
+    /// Removes an account that has no tokens that work.
+    ///
+    /// # Errors
+    /// If there is none, it has tokens, or the actor may not.
+    pub async fn remove_account(&self, actor: &Actor, name: &str) -> Result<(), Error> {
+        actor.may(Operation::WriteService)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let account = find_account(&mut tx, name).await?;
+        tx.lock_service_account(&account.key).await?;
+        let used = tx.count_account_tokens(&account.key, now).await?;
+        if used > 0 {
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                format!("the account {} has {used} tokens", account.name),
+            )
+            .fix("delete its tokens first")
+            .into());
+        }
+        tx.remove_service_account(&account.key).await?;
+        let subject = account_subject(&account);
+        audit::entry(&mut tx, actor, "account.remove", &subject, None, now).await?;
+        self.commit(tx, &[Change::Everything]).await
+    }
+}
+
+async fn find_account(tx: &mut Tx, name: &str) -> Result<ServiceAccount, Error> {
+    let account = tx.find_service_account(&account_key(name)).await?;
+    Ok(account.ok_or_else(|| {
+        Problem::new(
+            ProblemKind::NotFound,
+            format!("there is no account {:?}", shown(name)),
+        )
+        .fix("`lapsed account list` lists them")
+    })?)
+}
+
+fn account_subject(account: &ServiceAccount) -> String {
+    format!("account/{}", account.name)
+}
+
+pub(super) fn check_name(pointer: &'static str, name: &str) -> Result<String, Problem> {
+    let name = name.trim();
+    let is_valid =
+        !name.is_empty() && name.chars().count() <= MAX_NAME && !name.contains(is_unsafe);
+    if is_valid {
+        return Ok(name.to_owned());
+    }
+    Err(Problem::invalid(
+        pointer,
+        format!("a name has 1 to {MAX_NAME} characters, and no control characters"),
+    ))
+}
+
+pub(super) fn taken(what: &str, name: &str) -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        format!("there is already: {what} {:?}", shown(name)),
+    )
+    .fix("choose another name")
+}
+
+pub(super) fn shown(name: &str) -> String {
+    text::one_line(name, text::MAX_NAME)
+}

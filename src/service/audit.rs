@@ -1,0 +1,38 @@
+//! What the service writes into the audit trail.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::domain::LOCAL_SOURCE;
+use crate::domain::service::{Actor, Credential};
+use crate::engine::new_id;
+use crate::store::Tx;
+
+use super::Error;
+
+pub(super) async fn token(
+    tx: &mut Tx,
+    actor: &Actor,
+    action: &str,
+    credential: &Credential,
+    facts: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let subject = format!("{LOCAL_SOURCE}/{}", credential.public_id);
+    entry(tx, actor, action, &subject, facts, now).await
+}
+
+pub(super) async fn entry(
+    tx: &mut Tx,
+    actor: &Actor,
+    action: &str,
+    subject: &str,
+    facts: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let entry = [actor.name(), action, subject];
+    Ok(tx.insert_audit(new_id(now), now, entry, facts).await?)
+}
+
+pub(super) fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

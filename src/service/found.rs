@@ -1,0 +1,181 @@
+//! Finds a token of the service for whoever asks, with what decides about it.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::service::{
+    Actor, Credential, Operation, Problem, ProblemKind, ServiceAccount, ServicePerson, Subject,
+};
+use crate::domain::{LOCAL_SOURCE, Policy, Token, TokenId, account_key};
+use crate::store::Tx;
+
+use super::record::Record;
+use super::{Error, Service};
+
+/// A token of the service with what decides about it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub credential: Credential,
+    pub person: ServicePerson,
+    pub account: Option<ServiceAccount>,
+    /// The watched row; empty for an internal kind.
+    pub token: Token,
+    /// Whether the caller asks with this token.
+    pub is_self: bool,
+}
+
+impl Service {
+    /// Reads a token of the service.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, or the actor may not know of it.
+    pub async fn find(&self, actor: &Actor, id: TokenId) -> Result<Found, Error> {
+        let mut tx = self.store.begin_short_read().await?;
+        let credential = tx.find_credentials(&[id]).await?.pop();
+        let credential = credential.ok_or_else(Problem::unknown)?;
+        let found = load_found(&mut tx, actor, credential).await?;
+        self.check_subject(actor, Operation::ReadToken, &found)?;
+        Ok(found)
+    }
+
+    /// Reads a token of the service for a change, and checks that the actor may make it. It cannot change until the
+    /// transaction ends.
+    pub(super) async fn lock_for(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        id: TokenId,
+        operation: Operation,
+        version: Option<i64>,
+    ) -> Result<Found, Error> {
+        let Some(credential) = tx.lock_credential(id).await? else {
+            return Err(self.refuse_foreign(tx, actor, id, operation).await?.into());
+        };
+        let found = load_found(tx, actor, credential).await?;
+        self.check_subject(actor, operation, &found)?;
+        let is_managed = matches!(operation, Operation::DisableToken | Operation::DeleteToken);
+        if found.credential.kind.is_internal() && !is_managed {
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                format!(
+                    "a token of the kind {} can only be disabled or deleted",
+                    found.credential.kind.as_str()
+                ),
+            )
+            .into());
+        }
+        if version.is_some_and(|version| version != found.credential.version) {
+            return Err(Problem::new(
+                ProblemKind::Stale,
+                "the token was changed since it was read",
+            )
+            .fix("read it again, and repeat the change if it still applies")
+            .into());
+        }
+        Ok(found)
+    }
+
+    fn check_subject(
+        &self,
+        actor: &Actor,
+        operation: Operation,
+        found: &Found,
+    ) -> Result<(), Problem> {
+        let credential = &found.credential;
+        let owners = found
+            .person
+            .owners
+            .iter()
+            .map(|owner| owner.key().to_owned());
+        let subject = Subject {
+            owners: owners.chain([credential.issuer.clone()]).collect(),
+            account: credential.account.clone(),
+            is_local: true,
+            is_self: found.is_self,
+        };
+        actor.may_with(operation, &subject, self.terms.issuers)
+    }
+
+    /// Why a token cannot be changed here: there is none, or it is of another source.
+    async fn refuse_foreign(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        id: TokenId,
+        operation: Operation,
+    ) -> Result<Problem, Error> {
+        let Some(token) = tx.load_tokens(&[id]).await?.pop() else {
+            actor.may(operation)?;
+            return Ok(Problem::unknown());
+        };
+        actor.may_with(operation, &subject_of(&token), self.terms.issuers)?;
+        Ok(foreign(&token))
+    }
+}
+
+/// What rights depend on, of a watched token of any source.
+pub fn subject_of(token: &Token) -> Subject {
+    Subject {
+        owners: token.owners().map(|owner| owner.key().to_owned()).collect(),
+        account: token.account.as_deref().map(account_key),
+        is_local: token.source == LOCAL_SOURCE,
+        is_self: false,
+    }
+}
+
+fn foreign(token: &Token) -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        format!(
+            "this token is of the source {}; lapsed only watches it",
+            token.source
+        ),
+    )
+    .fix("change it at its source")
+}
+
+/// Writes a new state of the credential and its row.
+pub(super) async fn save(
+    tx: &mut Tx,
+    policy: &Policy,
+    found: &mut Found,
+    now: DateTime<Utc>,
+) -> Result<Option<Token>, Error> {
+    tx.save_credential(&found.credential).await?;
+    found.credential.version += 1;
+    if found.credential.kind.is_internal() {
+        return Ok(None);
+    }
+    Record::of_known(&found.credential, &found.person, found.account.as_ref())
+        .write(tx, policy, now)
+        .await
+}
+
+pub(super) async fn load_found(
+    tx: &mut Tx,
+    actor: &Actor,
+    credential: Credential,
+) -> Result<Found, Error> {
+    let person = tx.find_service_user(&credential.issuer).await?;
+    let person = person.ok_or_else(Problem::unknown)?;
+    let account = match &credential.account {
+        Some(key) => tx.find_service_account(key).await?,
+        None => None,
+    };
+    let token = tx.load_tokens(&[credential.id]).await?.pop();
+    let is_self = matches!(actor, Actor::Caller(access) if access.credential.id == credential.id);
+    Ok(Found {
+        is_self,
+        token: token.unwrap_or_default(),
+        account,
+        person,
+        credential,
+    })
+}
+
+pub(super) fn revoked() -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        "the token is deleted, which is final",
+    )
+    .fix("issue a new token")
+}

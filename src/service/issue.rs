@@ -1,0 +1,448 @@
+//! Issues tokens.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::service::{
+    Actor, Credential, CredentialState, Grant, Kind, NewSecret, NewToken, Problem, ProblemKind,
+    PublicId, Rank, ServiceAccount, ServicePerson, StoredSecret,
+};
+use crate::domain::{Cell, LOCAL_SOURCE, Token, TokenId, account_key};
+use crate::store::Tx;
+use crate::text::is_unsafe;
+
+use super::audit;
+use super::idempotency::Repeatable;
+use super::record::Record;
+use super::{Error, Service};
+
+/// A token with a secret that is shown once.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    pub credential: Credential,
+    pub token: Token,
+    pub secret: NewSecret,
+    /// The number of an older secret that was still in its overlap and has ended now.
+    pub ended_secret: Option<u32>,
+}
+
+/// A request that may be repeated, and how its answer is written.
+pub struct Once<'a> {
+    pub request: &'a Repeatable,
+    pub answer: &'a (dyn Fn(&Issued) -> String + Sync),
+}
+
+impl Once<'_> {
+    pub(super) async fn settle(&self, tx: &mut Tx, issued: &Issued) -> Result<(), Error> {
+        let Credential { id, secret, .. } = &issued.credential;
+        let answer = (self.answer)(issued);
+        self.request.settle(tx, *id, secret.number, &answer).await
+    }
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    Made(Box<Issued>),
+    /// The answer that was given before.
+    Again(String),
+}
+
+impl Outcome {
+    /// Of a request that cannot be repeated.
+    pub(super) fn issued(self) -> Result<Issued, Error> {
+        match self {
+            Self::Made(issued) => Ok(*issued),
+            Self::Again(_) => Err(Problem::unknown().into()),
+        }
+    }
+}
+
+const MAX_NAME: usize = 100;
+const MAX_DESCRIPTION: usize = 1000;
+
+impl Service {
+    /// Issues a token.
+    ///
+    /// # Errors
+    /// If the actor may not, the policy forbids it, or a limit is reached.
+    pub async fn issue(&self, actor: &Actor, new: &NewToken) -> Result<Issued, Error> {
+        actor.may_issue(self.terms.issuers)?;
+        check_name(&new.name)?;
+        check_description(new.description.as_deref())?;
+        let work = || self.try_issue(actor, new, None);
+        self.store.retrying(work).await.and_then(Outcome::issued)
+    }
+
+    /// As [`Service::issue`]; a request that was answered before gets the same answer.
+    ///
+    /// # Errors
+    /// As for [`Service::issue`], and if the key of the request was used for another one.
+    pub async fn issue_once(
+        &self,
+        actor: &Actor,
+        new: &NewToken,
+        once: &Once<'_>,
+    ) -> Result<Outcome, Error> {
+        actor.may_issue(self.terms.issuers)?;
+        check_name(&new.name)?;
+        check_description(new.description.as_deref())?;
+        let work = || self.try_issue(actor, new, Some(once));
+        self.store.retrying(work).await
+    }
+
+    async fn try_issue(
+        &self,
+        actor: &Actor,
+        new: &NewToken,
+        once: Option<&Once<'_>>,
+    ) -> Result<Outcome, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        if let Some(once) = once
+            && let Some(answer) = once.request.claim(&mut tx, now).await?
+        {
+            return Ok(Outcome::Again(answer));
+        }
+        let person = self.find_issuer(&mut tx, actor, new).await?;
+        let account = self.choose_account(&mut tx, actor, new, &person).await?;
+        let role = self.choose_role(actor, new, &person, account.as_ref())?;
+        let kind = new.kind.clone();
+        let grant = Grant {
+            account: account.as_ref().map(|account| account.key.as_str()),
+            rank: self.rank(role.as_deref()),
+            scopes: &new.scopes,
+            networks: &new.networks,
+        };
+        actor.may_give(&grant)?;
+        let from = new.not_before.map_or(now, |at| at.max(now));
+        let expires_at = self.terms.expiry(&kind, new.lifetime, from)?;
+        check_not_before(new.not_before, expires_at)?;
+        self.take_place(&mut tx, account.as_ref(), &person, now)
+            .await?;
+        let public_id = PublicId::generate();
+        let secret = NewSecret::generate(&self.terms.head(&kind), &public_id);
+        let credential = Credential {
+            id: TokenId::new(LOCAL_SOURCE, public_id.as_str()),
+            kind,
+            issuer: person.key.clone(),
+            account: account.as_ref().map(|account| account.key.clone()),
+            role,
+            scopes: new.scopes.clone(),
+            networks: new.networks.clone(),
+            created_at: now,
+            not_before: new.not_before,
+            expires_at,
+            state: CredentialState::Active,
+            secret: first_secret(&secret, now),
+            old_secret: None,
+            parent: None,
+            version: 1,
+            public_id,
+        };
+        tx.insert_credential(&credential).await?;
+        let record = Record {
+            name: Cell::Value(new.name.trim().to_owned()),
+            description: new.description.clone().into(),
+            is_new: true,
+            ..Record::of_known(&credential, &person, account.as_ref())
+        };
+        let token = record.write(&mut tx, &self.policy, now).await?;
+        let facts = describe(&credential, account.as_ref());
+        audit::token(
+            &mut tx,
+            actor,
+            "token.issue",
+            &credential,
+            Some(&facts),
+            now,
+        )
+        .await?;
+        let issued = Issued {
+            token: token.unwrap_or_default(),
+            credential,
+            secret,
+            ended_secret: None,
+        };
+        if let Some(once) = once {
+            once.settle(&mut tx, &issued).await?;
+        }
+        self.commit(tx, &[]).await?;
+        Ok(Outcome::Made(Box::new(issued)))
+    }
+
+    /// Whose token it will be.
+    async fn find_issuer(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        new: &NewToken,
+    ) -> Result<ServicePerson, Error> {
+        let own = match actor {
+            Actor::Caller(access) => Some(access.person.key.as_str()),
+            Actor::Operator(_) => None,
+        };
+        let asked = new.user.as_deref().map(account_key);
+        let key = match (asked.as_deref(), own) {
+            (Some(asked), Some(own)) if asked != own && !actor.is_super() => {
+                return Err(Problem {
+                    pointer: Some("/user"),
+                    ..Problem::new(
+                        ProblemKind::Forbidden,
+                        "only a super admin may issue a token for another person",
+                    )
+                }
+                .into());
+            }
+            (Some(key), _) | (None, Some(key)) => key,
+            (None, None) => {
+                return Err(
+                    Problem::invalid("/user", "a token needs a person who owns it")
+                        .fix("name a user with --user; `lapsed user list` lists them")
+                        .into(),
+                );
+            }
+        };
+        let person = tx.find_service_user(key).await?.ok_or_else(|| {
+            Problem::invalid("/user", format!("there is no user {key}"))
+                .fix(format!("add them with: lapsed user add {key}"))
+        })?;
+        if !person.is_enabled() {
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                format!("the user {key} is disabled, so their tokens do not work"),
+            )
+            .fix(format!("enable them with: lapsed user enable {key}"))
+            .into());
+        }
+        Ok(person)
+    }
+
+    /// Without an account in the request, the one of the credential that asks, else the person's only one.
+    async fn choose_account(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        new: &NewToken,
+        person: &ServicePerson,
+    ) -> Result<Option<ServiceAccount>, Error> {
+        let of_caller = match actor {
+            Actor::Caller(access) if !access.is_super => access.credential.account.clone(),
+            _ => None,
+        };
+        let asked = new.account.as_deref().map(account_key);
+        let mut only = person.roles.keys();
+        let key = match (asked, of_caller, only.next(), only.next()) {
+            (Some(key), ..) | (None, Some(key), ..) => key,
+            (None, None, Some(key), None) if !person.is_super => key.clone(),
+            _ if person.is_super => return Ok(None),
+            (None, None, None, _) => {
+                return Err(Problem::invalid(
+                    "/account",
+                    format!("{} is in no account", person.key),
+                )
+                .fix("give them a role in one: lapsed user role")
+                .into());
+            }
+            (None, None, Some(_), _) => {
+                let accounts: Vec<&str> = person.roles.keys().map(String::as_str).collect();
+                return Err(Problem::invalid(
+                    "/account",
+                    format!("{} is in several accounts", person.key),
+                )
+                .fix(format!("name one of them: {}", accounts.join(", ")))
+                .into());
+            }
+        };
+        let may_be_in = person.is_super || person.roles.contains_key(&key);
+        let account = if may_be_in {
+            tx.find_service_account(&key).await?
+        } else {
+            None
+        };
+        let unknown = || {
+            Problem::invalid(
+                "/account",
+                format!("{} is in no account {key:?}", person.key),
+            )
+            .fix("name an account that they have a role in")
+        };
+        Ok(Some(account.ok_or_else(unknown)?))
+    }
+
+    /// Without a role in the request, the effective one of the caller.
+    fn choose_role(
+        &self,
+        actor: &Actor,
+        new: &NewToken,
+        person: &ServicePerson,
+        account: Option<&ServiceAccount>,
+    ) -> Result<Option<String>, Problem> {
+        let roles = &self.terms.roles;
+        let Some(account) = account else {
+            return match &new.role {
+                Some(role) => Ok(Some(self.known_role(role)?)),
+                None => Ok(None),
+            };
+        };
+        let of_person = if person.is_super {
+            Rank::HIGHEST
+        } else {
+            roles.rank_or_lowest(person.roles.get(&account.key).map_or("", String::as_str))
+        };
+        let limit = match actor {
+            Actor::Caller(access) if !access.is_super => {
+                access.rank.map_or(of_person, |rank| rank.and(of_person))
+            }
+            _ => of_person,
+        };
+        let Some(role) = &new.role else {
+            return Ok(Some(roles.name(limit).to_owned()));
+        };
+        let role = self.known_role(role)?;
+        if limit.may_give(roles.rank_or_lowest(&role)) {
+            return Ok(Some(role));
+        }
+        let allowed: Vec<&str> = roles
+            .iter()
+            .filter(|role| limit.may_give(roles.rank_or_lowest(role)))
+            .collect();
+        Err(Problem {
+            pointer: Some("/role"),
+            ..Problem::new(
+                ProblemKind::Forbidden,
+                format!(
+                    "a token can have at most the role of its issuer, {}",
+                    roles.name(limit)
+                ),
+            )
+            .fix(format!("choose one of: {}", allowed.join(", ")))
+        })
+    }
+
+    pub(super) fn known_role(&self, role: &str) -> Result<String, Problem> {
+        let roles = &self.terms.roles;
+        if roles.rank(role).is_some() {
+            return Ok(role.to_owned());
+        }
+        let known: Vec<&str> = roles.iter().collect();
+        Err(
+            Problem::invalid("/role", format!("there is no role {role:?}"))
+                .fix(format!("choose one of: {}", known.join(", "))),
+        )
+    }
+
+    /// No role is all rights.
+    pub(super) fn rank(&self, role: Option<&str>) -> Rank {
+        role.map_or(Rank::HIGHEST, |role| self.terms.roles.rank_or_lowest(role))
+    }
+
+    /// Checks the limits of the account and of the person, and locks both until the transaction ends, so that nobody
+    /// else takes the same place.
+    pub(super) async fn take_place(
+        &self,
+        tx: &mut Tx,
+        account: Option<&ServiceAccount>,
+        person: &ServicePerson,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        if let Some(account) = account {
+            let limit = account.max_tokens.unwrap_or(self.terms.per_account);
+            if limit > 0 {
+                tx.lock_service_account(&account.key).await?;
+                let used = tx.count_account_tokens(&account.key, now).await?;
+                let whose = format!("the account {}", account.name);
+                check_limit(&whose, limit, used)?;
+            }
+        }
+        if self.terms.per_user > 0 {
+            tx.lock_service_user(&person.key).await?;
+            let used = tx.count_user_tokens(&person.key, now).await?;
+            check_limit(&person.key, self.terms.per_user, used)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn first_secret(secret: &NewSecret, now: DateTime<Utc>) -> StoredSecret {
+    StoredSecret {
+        number: 1,
+        digest: secret.digest,
+        created_at: now,
+        last_used_at: None,
+    }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let length = name.trim().chars().count();
+    if length == 0 {
+        return Err(Problem::invalid("/name", "a token needs a name")
+            .fix("name what uses it, such as ci-deploy"));
+    }
+    if length > MAX_NAME || name.contains(is_unsafe) {
+        return Err(Problem::invalid(
+            "/name",
+            format!("a name has at most {MAX_NAME} characters, and no control characters"),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn check_description(description: Option<&str>) -> Result<(), Problem> {
+    let Some(text) = description else {
+        return Ok(());
+    };
+    let is_unsafe = text.chars().any(|c| c != '\n' && is_unsafe(c));
+    if text.chars().count() > MAX_DESCRIPTION || is_unsafe {
+        return Err(Problem::invalid(
+            "/description",
+            format!(
+                "a description has at most {MAX_DESCRIPTION} characters, and no control characters"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_not_before(
+    not_before: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<(), Problem> {
+    match (not_before, expires_at) {
+        (Some(from), Some(until)) if until <= from => Err(Problem::invalid(
+            "/not_before",
+            "the token would expire before it begins to be valid",
+        )
+        .fix("choose an earlier begin or a later expiry")),
+        _ => Ok(()),
+    }
+}
+
+fn check_limit(whose: &str, limit: u64, used: u64) -> Result<(), Problem> {
+    if used < limit {
+        return Ok(());
+    }
+    Err(Problem {
+        limit: Some((limit, used)),
+        ..Problem::new(
+            ProblemKind::LimitReached,
+            format!("{whose} has {used} of at most {limit} tokens"),
+        )
+        .fix("delete a token that is no longer used, or ask an operator for a higher limit")
+    })
+}
+
+fn describe(credential: &Credential, account: Option<&ServiceAccount>) -> String {
+    let account = account.map_or("no account", |account| account.name.as_str());
+    let role = credential.role.as_deref().unwrap_or("no role");
+    let expires = match credential.expires_at {
+        Some(at) => format!("expires {}", audit::instant(at)),
+        None => "never expires".to_owned(),
+    };
+    let kind = match &credential.kind {
+        Kind::Api => String::new(),
+        kind => format!(", kind {}", kind.as_str()),
+    };
+    format!(
+        "for {} in {account}, {role}{kind}, {expires}",
+        credential.issuer
+    )
+}

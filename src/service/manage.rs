@@ -1,0 +1,252 @@
+//! Finds, changes, disables and deletes tokens of the service.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::service::{
+    Actor, CredentialState, Grant, Operation, Problem, ProblemKind, ServicePerson, TokenChange,
+};
+use crate::domain::{Cell, TokenId, account_key};
+use crate::store::{Change, Tx};
+use crate::text::{MAX_TEXT, one_line};
+
+use super::found::{Found, revoked, save};
+use super::issue::{check_description, check_name};
+use super::record::Record;
+use super::{Error, Service, audit};
+
+impl Service {
+    /// Changes what a token is. The secret stays.
+    ///
+    /// # Errors
+    /// `Stale` if it is not at `version` any more; else if the actor may not, or the change is not possible.
+    pub async fn update(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        version: Option<i64>,
+        change: &TokenChange,
+    ) -> Result<Found, Error> {
+        if let Some(name) = &change.name {
+            check_name(name)?;
+        }
+        check_description(change.description.as_ref().and_then(Option::as_deref))?;
+        let work = || self.try_update(actor, id, version, change);
+        self.store.retrying(work).await
+    }
+
+    async fn try_update(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        version: Option<i64>,
+        change: &TokenChange,
+    ) -> Result<Found, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        let mut found = self
+            .lock_for(&mut tx, actor, id, Operation::UpdateToken, version)
+            .await?;
+        if found.credential.state == CredentialState::Revoked {
+            return Err(revoked().into());
+        }
+        self.apply(actor, &mut found, change)?;
+        if let Some(owner) = &change.owner {
+            self.move_to(&mut tx, actor, &mut found, owner, now).await?;
+        }
+        let Found {
+            credential,
+            person,
+            account,
+            ..
+        } = &mut found;
+        tx.save_credential(credential).await?;
+        credential.version += 1;
+        let record = Record {
+            name: change
+                .name
+                .as_ref()
+                .map_or(Cell::Absent, |name| Cell::Value(name.trim().to_owned())),
+            description: change.description.clone().map_or(Cell::Absent, Cell::from),
+            ..Record::of_known(credential, person, account.as_ref())
+        };
+        let token = record.write(&mut tx, &self.policy, now).await?;
+        let facts = describe(change);
+        audit::token(
+            &mut tx,
+            actor,
+            "token.update",
+            credential,
+            Some(&facts),
+            now,
+        )
+        .await?;
+        self.commit(tx, &[Change::Credential(id)]).await?;
+        found.token = token.unwrap_or(found.token);
+        Ok(found)
+    }
+
+    fn apply(&self, actor: &Actor, found: &mut Found, change: &TokenChange) -> Result<(), Problem> {
+        let credential = &mut found.credential;
+        let is_more = change.role.is_some() || change.scopes.is_some() || change.networks.is_some();
+        if let Some(role) = &change.role {
+            credential.role = match role {
+                Some(role) => Some(self.known_role(role)?),
+                None => None,
+            };
+        }
+        if let Some(scopes) = &change.scopes {
+            credential.scopes = scopes.clone();
+        }
+        if let Some(networks) = &change.networks {
+            credential.networks = networks.clone();
+        }
+        if is_more {
+            actor.may_give(&Grant {
+                account: credential.account.as_deref(),
+                rank: self.rank(credential.role.as_deref()),
+                scopes: &credential.scopes,
+                networks: &credential.networks,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives a token to another person in its account.
+    async fn move_to(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        found: &mut Found,
+        owner: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let account = found.credential.account.as_deref();
+        let is_admin = actor.is_super() || (account.is_some() && actor.administers() == account);
+        if !is_admin {
+            return Err(Problem {
+                pointer: Some("/owner"),
+                ..Problem::new(
+                    ProblemKind::Forbidden,
+                    "only an administrator of the account may give a token to another person",
+                )
+            }
+            .into());
+        }
+        let key = account_key(owner);
+        let person = tx.find_service_user(&key).await?;
+        let is_in = |person: &ServicePerson| {
+            person.is_super || account.is_some_and(|account| person.roles.contains_key(account))
+        };
+        let Some(person) = person.filter(is_in) else {
+            let place = found
+                .account
+                .as_ref()
+                .map_or("", |account| account.name.as_str());
+            return Err(Problem::invalid(
+                "/owner",
+                format!("there is no user {key} who may have a token in this account {place:?}"),
+            )
+            .fix("name a user with a role in the account of the token")
+            .into());
+        };
+        if person.key != found.credential.issuer {
+            self.take_place(tx, None, &person, now).await?;
+        }
+        found.credential.issuer.clone_from(&person.key);
+        found.person = person;
+        Ok(())
+    }
+
+    /// Disables a token, or enables it again.
+    ///
+    /// # Errors
+    /// If the actor may not, or the token is deleted.
+    pub async fn set_enabled(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        is_enabled: bool,
+        reason: Option<&str>,
+    ) -> Result<Found, Error> {
+        let (state, operation) = if is_enabled {
+            (CredentialState::Active, Operation::EnableToken)
+        } else {
+            (CredentialState::Disabled, Operation::DisableToken)
+        };
+        let work = || self.set_state(actor, id, state, operation, reason);
+        self.store.retrying(work).await
+    }
+
+    /// Ends a token for good; its row is kept for the audit.
+    ///
+    /// # Errors
+    /// If the actor may not.
+    pub async fn delete(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        reason: Option<&str>,
+    ) -> Result<Found, Error> {
+        let (state, operation) = (CredentialState::Revoked, Operation::DeleteToken);
+        let work = || self.set_state(actor, id, state, operation, reason);
+        self.store.retrying(work).await
+    }
+
+    async fn set_state(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        state: CredentialState,
+        operation: Operation,
+        reason: Option<&str>,
+    ) -> Result<Found, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        let mut found = self.lock_for(&mut tx, actor, id, operation, None).await?;
+        let credential = &mut found.credential;
+        if credential.state == state {
+            return Ok(found);
+        }
+        if credential.state == CredentialState::Revoked {
+            return Err(revoked().into());
+        }
+        credential.state = state;
+        if let Some(token) = save(&mut tx, &self.policy, &mut found, now).await? {
+            found.token = token;
+        }
+        let action = match state {
+            CredentialState::Active => "token.enable",
+            CredentialState::Disabled => "token.disable",
+            CredentialState::Revoked => "token.delete",
+        };
+        let reason = reason.map(|reason| one_line(reason, MAX_TEXT));
+        audit::token(
+            &mut tx,
+            actor,
+            action,
+            &found.credential,
+            reason.as_deref(),
+            now,
+        )
+        .await?;
+        self.commit(tx, &[Change::Credential(id)]).await?;
+        Ok(found)
+    }
+}
+
+fn describe(change: &TokenChange) -> String {
+    let parts = [
+        ("name", change.name.is_some()),
+        ("description", change.description.is_some()),
+        ("role", change.role.is_some()),
+        ("scopes", change.scopes.is_some()),
+        ("networks", change.networks.is_some()),
+        ("owner", change.owner.is_some()),
+    ];
+    let changed: Vec<&str> = parts
+        .into_iter()
+        .filter(|(_, is_changed)| *is_changed)
+        .map(|(name, _)| name)
+        .collect();
+    format!("changed: {}", changed.join(", "))
+}

@@ -1,0 +1,484 @@
+//! The people of the service.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::service::{
+    Actor, CredentialState, Operation, Problem, ProblemKind, Roles, ServicePerson,
+};
+use crate::domain::{Address, TokenId, account_key};
+use crate::store::{Change, Tx};
+
+use super::accounts::{check_name, shown, taken};
+use super::found::{load_found, save};
+use super::record::Record;
+use super::{Error, Service, audit};
+
+/// What is said about a user; each `Some` replaces what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserChange {
+    pub name: Option<Option<String>>,
+    pub is_super: Option<bool>,
+    pub is_sso: Option<bool>,
+    /// Of a machine user.
+    pub owners: Option<Vec<Address>>,
+    /// Roles by account; `None` takes the person out of it. Without a role in words, the lowest.
+    pub roles: Vec<RoleChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleChange {
+    /// A role in an account; the lowest for a person who has none there, if no role is named.
+    Give {
+        account: String,
+        role: Option<String>,
+    },
+    Leave {
+        account: String,
+    },
+}
+
+impl RoleChange {
+    fn account(&self) -> String {
+        let (Self::Give { account, .. } | Self::Leave { account }) = self;
+        account_key(account)
+    }
+}
+
+/// Who a new user is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewUser {
+    Person(Address),
+    /// Programs that share no person's tokens.
+    Machine(String),
+}
+
+impl NewUser {
+    fn key(&self) -> String {
+        match self {
+            Self::Person(address) => address.key().to_owned(),
+            Self::Machine(name) => account_key(name),
+        }
+    }
+}
+
+impl Service {
+    /// Adds a user, or changes what is given about one who is known.
+    ///
+    /// # Errors
+    /// If an account or role is not known, or the actor may not.
+    pub async fn add_user(
+        &self,
+        actor: &Actor,
+        user: &NewUser,
+        change: &UserChange,
+    ) -> Result<ServicePerson, Error> {
+        self.may_change_user(actor, change)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        let key = user.key();
+        let known = tx.find_service_user(&key).await?;
+        if let Some(known) = &known {
+            may_reach(actor, known)?;
+            let is_machine = matches!(user, NewUser::Machine(_));
+            if known.is_machine() != is_machine {
+                return Err(taken("user", &key).into());
+            }
+        }
+        let action = if known.is_some() {
+            "user.change"
+        } else {
+            "user.add"
+        };
+        let mut person = match (known, user) {
+            (Some(known), _) => known,
+            (None, NewUser::Person(address)) => new_person(key, Some(address.clone()), now),
+            (None, NewUser::Machine(name)) => {
+                let name = check_name("/name", name)?;
+                ServicePerson {
+                    name: Some(name),
+                    ..new_person(key, None, now)
+                }
+            }
+        };
+        self.apply_to_user(&mut tx, actor, &mut person, change)
+            .await?;
+        self.save_user(tx, actor, action, person, now).await
+    }
+
+    /// Changes what is given about a user.
+    ///
+    /// # Errors
+    /// `Stale` if they are not at `version` any more; else if there is none, or the actor may not.
+    pub async fn change_user(
+        &self,
+        actor: &Actor,
+        key: &str,
+        version: Option<i64>,
+        change: &UserChange,
+    ) -> Result<ServicePerson, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        let mut person = self
+            .lock_user(&mut tx, actor, key, Operation::WriteUsers)
+            .await?;
+        if version.is_some_and(|version| version != person.version) {
+            return Err(Problem::new(
+                ProblemKind::Stale,
+                "the user was changed since they were read",
+            )
+            .fix("read them again, and repeat the change if it still applies")
+            .into());
+        }
+        self.may_change_user(actor, change)?;
+        self.apply_to_user(&mut tx, actor, &mut person, change)
+            .await?;
+        self.save_user(tx, actor, "user.change", person, now).await
+    }
+
+    /// Stops the tokens of a user at the next request, or lets them work again.
+    ///
+    /// # Errors
+    /// If there is none, or the actor may not.
+    pub async fn set_user_enabled(
+        &self,
+        actor: &Actor,
+        key: &str,
+        is_enabled: bool,
+    ) -> Result<ServicePerson, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        let mut person = self
+            .lock_user(&mut tx, actor, key, Operation::WriteUsers)
+            .await?;
+        // Their tokens in other accounts stop, too.
+        self.check_reach_everywhere(actor, &person)?;
+        if person.disabled_at.is_none() == is_enabled {
+            return Ok(person);
+        }
+        person.disabled_at = (!is_enabled).then_some(now);
+        let action = if is_enabled {
+            "user.enable"
+        } else {
+            "user.disable"
+        };
+        self.save_user(tx, actor, action, person, now).await
+    }
+
+    /// Removes a user and ends their tokens. Returns how many.
+    ///
+    /// # Errors
+    /// If there is none, or the actor is no super admin.
+    pub async fn remove_user(&self, actor: &Actor, key: &str) -> Result<usize, Error> {
+        actor.may(Operation::WriteService)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let person = self
+            .lock_user(&mut tx, actor, key, Operation::WriteUsers)
+            .await?;
+        let mut ended = 0;
+        for credential in tx.list_credentials_of(&person.key).await? {
+            if credential.state == CredentialState::Revoked {
+                continue;
+            }
+            let mut found = load_found(&mut tx, actor, credential).await?;
+            found.credential.state = CredentialState::Revoked;
+            save(&mut tx, &self.policy, &mut found, now).await?;
+            if !found.credential.kind.is_internal() {
+                ended += 1;
+                let why = Some("the user is removed");
+                audit::token(&mut tx, actor, "token.delete", &found.credential, why, now).await?;
+            }
+        }
+        tx.remove_service_user(&person.key).await?;
+        let (subject, facts) = (user_subject(&person), format!("{ended} tokens ended"));
+        audit::entry(&mut tx, actor, "user.remove", &subject, Some(&facts), now).await?;
+        self.commit(tx, &[Change::Everything]).await?;
+        Ok(ended)
+    }
+
+    /// A page of the users whom the actor may see, after the key `after`.
+    ///
+    /// # Errors
+    /// If the actor may not.
+    pub async fn list_users(
+        &self,
+        actor: &Actor,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<ServicePerson>, Error> {
+        actor.may(Operation::ReadUsers)?;
+        let mut tx = self.store.begin_short_read().await?;
+        let people = tx
+            .list_service_users(actor.administers(), after, limit)
+            .await?;
+        Ok(people
+            .into_iter()
+            .map(|person| visible(actor, person))
+            .collect())
+    }
+
+    /// # Errors
+    /// If there is none, or the actor may not know of them.
+    pub async fn find_user(&self, actor: &Actor, key: &str) -> Result<ServicePerson, Error> {
+        actor.may(Operation::ReadUsers)?;
+        let mut tx = self.store.begin_short_read().await?;
+        let person = tx.find_service_user(&account_key(key)).await?;
+        let person = person.ok_or_else(|| no_user(key))?;
+        may_reach(actor, &person)?;
+        Ok(visible(actor, person))
+    }
+
+    /// The tokens of a user that were used since `since`: those that stop when they are disabled.
+    ///
+    /// # Errors
+    /// If there is none, or the actor may not know of them.
+    pub async fn list_used_tokens(
+        &self,
+        actor: &Actor,
+        key: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<crate::domain::Token>, Error> {
+        let person = self.find_user(actor, key).await?;
+        let mut tx = self.store.begin_short_read().await?;
+        let credentials = tx.list_credentials_of(&person.key).await?;
+        let ids: Vec<TokenId> = credentials
+            .iter()
+            .filter(|credential| !credential.kind.is_internal())
+            .map(|credential| credential.id)
+            .collect();
+        let mut tokens = tx.load_tokens(&ids).await?;
+        tokens.retain(|token| token.last_used_at >= Some(since));
+        Ok(tokens)
+    }
+
+    async fn lock_user(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        key: &str,
+        operation: Operation,
+    ) -> Result<ServicePerson, Error> {
+        actor.may(operation)?;
+        let key = account_key(key);
+        let person = tx.lock_service_user(&key).await?;
+        let person = person.ok_or_else(|| no_user(&key))?;
+        may_reach(actor, &person)?;
+        Ok(person)
+    }
+
+    /// What only super admins may change, and roles that are more than the actor's own.
+    fn may_change_user(&self, actor: &Actor, change: &UserChange) -> Result<(), Problem> {
+        actor.may(Operation::WriteUsers)?;
+        if actor.is_super() {
+            return Ok(());
+        }
+        let is_for_super =
+            change.is_super.is_some() || change.is_sso.is_some() || change.owners.is_some();
+        if is_for_super {
+            return Err(Problem::new(
+                ProblemKind::Forbidden,
+                "only a super admin may change who is a super admin, signs in by SSO or owns a machine user",
+            ));
+        }
+        let own = actor.administers();
+        let is_elsewhere = |change: &RoleChange| Some(change.account().as_str()) != own;
+        if change.roles.is_empty() || change.roles.iter().any(is_elsewhere) {
+            if change.roles.is_empty() && change.name.is_some() {
+                return Ok(());
+            }
+            return Err(Problem {
+                pointer: Some("/account"),
+                ..Problem::new(
+                    ProblemKind::Forbidden,
+                    "an administrator manages only the people of their own account",
+                )
+                .fix(format!("name the account {:?}", own.unwrap_or_default()))
+            });
+        }
+        Ok(())
+    }
+
+    /// Whoever is also in other accounts is stopped by super admins only.
+    fn check_reach_everywhere(&self, actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
+        let own = actor.administers();
+        let is_only_here = !person.is_super
+            && person
+                .roles
+                .keys()
+                .all(|account| Some(account.as_str()) == own);
+        if actor.is_super() || is_only_here {
+            return Ok(());
+        }
+        Err(Problem::new(
+            ProblemKind::Forbidden,
+            "this user is also in other accounts, so only a super admin may disable or enable them",
+        )
+        .fix("take away their role in your account instead"))
+    }
+
+    async fn apply_to_user(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        person: &mut ServicePerson,
+        change: &UserChange,
+    ) -> Result<(), Error> {
+        if let Some(name) = &change.name {
+            person.name = match name {
+                Some(name) => Some(check_name("/name", name)?),
+                None => None,
+            };
+        }
+        person.is_super = change.is_super.unwrap_or(person.is_super);
+        person.is_sso = change.is_sso.unwrap_or(person.is_sso);
+        if let Some(owners) = &change.owners {
+            if !person.is_machine() && !owners.is_empty() {
+                return Err(Problem::invalid("/owners", "only a machine user has owners").into());
+            }
+            person.owners.clone_from(owners);
+        }
+        if person.is_machine() && person.is_super && !actor.is_super() {
+            return Err(Problem::unknown().into());
+        }
+        for role in &change.roles {
+            self.apply_role(tx, &mut person.roles, role).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_role(
+        &self,
+        tx: &mut Tx,
+        roles: &mut BTreeMap<String, String>,
+        change: &RoleChange,
+    ) -> Result<(), Error> {
+        let key = change.account();
+        let RoleChange::Give { account, role } = change else {
+            roles.remove(&key);
+            return Ok(());
+        };
+        if tx.find_service_account(&key).await?.is_none() {
+            return Err(
+                Problem::invalid("/account", format!("there is no account {account:?}"))
+                    .fix(format!("add it with: lapsed account add {account}"))
+                    .into(),
+            );
+        }
+        let role = match role {
+            Some(role) => self.known_role(role)?,
+            None if roles.contains_key(&key) => return Ok(()),
+            None => lowest(&self.terms.roles),
+        };
+        roles.insert(key, role);
+        Ok(())
+    }
+
+    /// Saves a user, and the rows of their tokens if these show what changed.
+    async fn save_user(
+        &self,
+        mut tx: Tx,
+        actor: &Actor,
+        action: &str,
+        mut person: ServicePerson,
+        now: DateTime<Utc>,
+    ) -> Result<ServicePerson, Error> {
+        let before = tx.find_service_user(&person.key).await?;
+        person.version = tx.save_service_user(&person).await?;
+        let is_shown_otherwise = before
+            .is_some_and(|before| (&before.name, &before.owners) != (&person.name, &person.owners));
+        if is_shown_otherwise {
+            for credential in tx.list_credentials_of(&person.key).await? {
+                if credential.kind.is_internal() {
+                    continue;
+                }
+                let account = match &credential.account {
+                    Some(key) => tx.find_service_account(key).await?,
+                    None => None,
+                };
+                let record = Record::of_known(&credential, &person, account.as_ref());
+                record.write(&mut tx, &self.policy, now).await?;
+            }
+        }
+        let (subject, facts) = (user_subject(&person), describe(&person));
+        audit::entry(&mut tx, actor, action, &subject, Some(&facts), now).await?;
+        self.commit(tx, &[Change::User(person.key.clone())]).await?;
+        Ok(visible(actor, person))
+    }
+}
+
+/// An admin knows of the people of their account.
+fn may_reach(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
+    let own = actor.administers();
+    if actor.is_super() || own.is_some_and(|account| person.roles.contains_key(account)) {
+        Ok(())
+    } else {
+        Err(no_user(&person.key))
+    }
+}
+
+/// An admin does not see in which other accounts somebody is.
+fn visible(actor: &Actor, mut person: ServicePerson) -> ServicePerson {
+    if !actor.is_super() {
+        let own = actor.administers();
+        person
+            .roles
+            .retain(|account, _| Some(account.as_str()) == own);
+    }
+    person
+}
+
+fn no_user(key: &str) -> Problem {
+    Problem::new(
+        ProblemKind::NotFound,
+        format!("there is no user {:?}", shown(key)),
+    )
+    .fix("`lapsed user list` lists them")
+}
+
+fn new_person(key: String, address: Option<Address>, now: DateTime<Utc>) -> ServicePerson {
+    ServicePerson {
+        key,
+        address,
+        name: None,
+        is_super: false,
+        is_sso: false,
+        owners: Vec::new(),
+        created_at: now,
+        disabled_at: None,
+        lost_access_at: None,
+        roles: BTreeMap::new(),
+        version: 0,
+    }
+}
+
+fn lowest(roles: &Roles) -> String {
+    roles.name(roles.lowest()).to_owned()
+}
+
+fn user_subject(person: &ServicePerson) -> String {
+    format!("user/{}", person.key)
+}
+
+fn describe(person: &ServicePerson) -> String {
+    let mut facts: Vec<String> = person
+        .roles
+        .iter()
+        .map(|(account, role)| format!("{role} in {account}"))
+        .collect();
+    if person.is_super {
+        facts.push("super admin".to_owned());
+    }
+    if person.is_sso {
+        facts.push("signs in by SSO".to_owned());
+    }
+    if person.is_machine() {
+        let owners: Vec<String> = person.owners.iter().map(Address::to_string).collect();
+        facts.push(format!("machine user of {}", owners.join(", ")));
+    }
+    if person.disabled_at.is_some() {
+        facts.push("disabled".to_owned());
+    }
+    facts.join("; ")
+}

@@ -1,0 +1,204 @@
+//! Gives tokens new secrets.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::domain::TokenId;
+use crate::domain::service::{
+    Actor, Credential, CredentialState, Grant, NewSecret, OldSecret, Operation, Problem,
+    ProblemKind, Regeneration, StoredSecret,
+};
+use crate::store::{Change, Tx};
+use crate::text::{MAX_TEXT, one_line};
+use crate::time::shift;
+
+use super::found::{Found, revoked};
+use super::issue::{Issued, Once, Outcome, first_secret};
+use super::record::Record;
+use super::{Error, Service, audit};
+
+impl Service {
+    /// Gives a token a new secret. The old one works until the overlap is over, but not longer than it would have.
+    ///
+    /// # Errors
+    /// `Stale` if the token is not at `version` any more; else if the actor may not, or the policy forbids it.
+    pub async fn regenerate(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        version: Option<i64>,
+        how: &Regeneration,
+    ) -> Result<Issued, Error> {
+        let work = || self.try_regenerate(actor, id, version, how, None);
+        self.store.retrying(work).await.and_then(Outcome::issued)
+    }
+
+    /// As [`Service::regenerate`]; a request that was answered before gets the same answer.
+    ///
+    /// # Errors
+    /// As for [`Service::regenerate`], and if the key of the request was used for another one.
+    pub async fn regenerate_once(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        version: Option<i64>,
+        how: &Regeneration,
+        once: &Once<'_>,
+    ) -> Result<Outcome, Error> {
+        let work = || self.try_regenerate(actor, id, version, how, Some(once));
+        self.store.retrying(work).await
+    }
+
+    async fn try_regenerate(
+        &self,
+        actor: &Actor,
+        id: TokenId,
+        version: Option<i64>,
+        how: &Regeneration,
+        once: Option<&Once<'_>>,
+    ) -> Result<Outcome, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short().await?;
+        // Before the version: the first request has changed it.
+        if let Some(once) = once
+            && let Some(answer) = once.request.claim(&mut tx, now).await?
+        {
+            return Ok(Outcome::Again(answer));
+        }
+        let found = self
+            .lock_for(&mut tx, actor, id, Operation::RegenerateToken, version)
+            .await?;
+        self.check_regeneration(actor, &found)?;
+        let Found {
+            mut credential,
+            person,
+            account,
+            token: known,
+            ..
+        } = found;
+        let was_counted = credential.expires_at.is_none_or(|at| now < at);
+        if !was_counted {
+            self.take_place(&mut tx, account.as_ref(), &person, now)
+                .await?;
+        }
+        let expires_at = self
+            .terms
+            .regenerated_expiry(&credential, how.lifetime, now)?;
+        let secret = NewSecret::generate(&self.terms.head(&credential.kind), &credential.public_id);
+        let next = StoredSecret {
+            number: credential.secret.number.saturating_add(1),
+            ..first_secret(&secret, now)
+        };
+        let overlap = if how.is_leaked {
+            TimeDelta::zero()
+        } else {
+            how.overlap.unwrap_or(self.terms.overlap)
+        };
+        let overlap_end = shift(now, overlap);
+        let valid_until = credential
+            .expires_at
+            .map_or(overlap_end, |at| at.min(overlap_end));
+        let still_valid = |old: &OldSecret| now < old.valid_until;
+        let ended = credential.old_secret.take().filter(still_valid);
+        credential.old_secret = Some(OldSecret {
+            secret: std::mem::replace(&mut credential.secret, next),
+            valid_until,
+        });
+        credential.expires_at = expires_at;
+        tx.save_credential(&credential).await?;
+        credential.version += 1;
+        let mut changes = vec![Change::Credential(id)];
+        if how.is_leaked {
+            revoke_children(&mut tx, id, &mut changes).await?;
+        }
+        let record = Record::of_known(&credential, &person, account.as_ref());
+        let token = record.write(&mut tx, &self.policy, now).await?;
+        let facts = describe_regeneration(&credential, how, valid_until);
+        audit::token(
+            &mut tx,
+            actor,
+            "token.regenerate",
+            &credential,
+            Some(&facts),
+            now,
+        )
+        .await?;
+        let issued = Issued {
+            token: token.unwrap_or(known),
+            credential,
+            secret,
+            ended_secret: ended.map(|old| old.secret.number),
+        };
+        if let Some(once) = once {
+            once.settle(&mut tx, &issued).await?;
+        }
+        self.commit(tx, &changes).await?;
+        Ok(Outcome::Made(Box::new(issued)))
+    }
+
+    fn check_regeneration(&self, actor: &Actor, found: &Found) -> Result<(), Problem> {
+        let credential = &found.credential;
+        match credential.state {
+            CredentialState::Active => {}
+            CredentialState::Disabled => {
+                return Err(Problem::new(
+                    ProblemKind::Conflict,
+                    "the token is disabled, so a new secret would not work",
+                )
+                .fix("enable it first"));
+            }
+            CredentialState::Revoked => return Err(revoked()),
+        }
+        if !found.person.is_enabled() {
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                format!(
+                    "the user {} is disabled, so a new secret would not work",
+                    found.person.key
+                ),
+            ));
+        }
+        if found.is_self {
+            return Ok(());
+        }
+        actor.may_give(&Grant {
+            account: credential.account.as_deref(),
+            rank: self.rank(credential.role.as_deref()),
+            scopes: &credential.scopes,
+            networks: &credential.networks,
+        })
+    }
+}
+
+/// Ends what the credential was exchanged for, and what that was exchanged for.
+pub(super) async fn revoke_children(
+    tx: &mut Tx,
+    parent: TokenId,
+    changes: &mut Vec<Change>,
+) -> Result<(), Error> {
+    let mut parents = vec![parent];
+    while let Some(parent) = parents.pop() {
+        for mut child in tx.list_children(parent).await? {
+            parents.push(child.id);
+            child.state = CredentialState::Revoked;
+            tx.save_credential(&child).await?;
+            changes.push(Change::Credential(child.id));
+        }
+    }
+    Ok(())
+}
+
+fn describe_regeneration(
+    credential: &Credential,
+    how: &Regeneration,
+    valid_until: DateTime<Utc>,
+) -> String {
+    let leaked = if how.is_leaked { "leaked; " } else { "" };
+    let reason = how.reason.as_deref().map_or(String::new(), |reason| {
+        format!("; {}", one_line(reason, MAX_TEXT))
+    });
+    format!(
+        "{leaked}secret {}; the one before ends {}{reason}",
+        credential.secret.number,
+        audit::instant(valid_until)
+    )
+}

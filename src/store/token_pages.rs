@@ -1,0 +1,302 @@
+//! Pages of tokens for callers of the API: those they may see, filtered and sorted.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
+use uuid::Uuid;
+
+use crate::domain::{LOCAL_SOURCE, Status, TokenId};
+
+use super::columns::expiry_counts;
+use super::people::push_owned_by;
+use super::{Result, Tx, on};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenSort {
+    Name,
+    CreatedAt,
+    ExpiresAt,
+    LastUsedAt,
+}
+
+/// Whose tokens a caller sees.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// All.
+    pub is_all: bool,
+    /// Those of this account, by its key.
+    pub administers: Option<String>,
+    /// Those of this person, in the account of their credential.
+    pub owner: String,
+    pub account: Option<String>,
+    /// Whether tokens of the service are hidden, but for the caller's own credential.
+    pub hides_local: bool,
+    pub own_credential: TokenId,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct PageFilter {
+    pub issued_by: Option<String>,
+    pub role: Option<String>,
+    /// `None`: all but those that are gone or revoked.
+    pub status: Option<Status>,
+    pub kind: Option<String>,
+    /// The key of the account.
+    pub account: Option<String>,
+    pub source: Option<String>,
+    pub expires_until: Option<DateTime<Utc>>,
+    /// What the name or the external id begins with.
+    pub prefix: Option<String>,
+}
+
+/// The last row of the page before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageKey {
+    /// The value by which the rows are sorted: a name or an instant; tokens without one are last.
+    pub name: Option<String>,
+    pub at: Option<DateTime<Utc>>,
+    pub id: TokenId,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct PageOrder<'a> {
+    pub sort: TokenSort,
+    pub is_descending: bool,
+    pub after: Option<&'a PageKey>,
+}
+
+/// How many tokens there are of each sort.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow)]
+pub struct TokenSummary {
+    pub active: i64,
+    pub expiring: i64,
+    pub expired: i64,
+    pub never: i64,
+    pub disabled: i64,
+}
+
+impl TokenSort {
+    fn column(self) -> &'static str {
+        match self {
+            Self::Name => "t.name",
+            Self::CreatedAt => "t.created_at",
+            Self::ExpiresAt => "t.expires_at",
+            Self::LastUsedAt => "t.last_used_at",
+        }
+    }
+}
+
+impl Tx {
+    /// The ids of a page of tokens, in order.
+    pub async fn page_tokens(
+        &mut self,
+        reach: &Reach,
+        filter: &PageFilter,
+        order: PageOrder<'_>,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<TokenId>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT t.id FROM token t LEFT JOIN credential c ON c.id = t.id WHERE ");
+            push_reach(&mut query, reach);
+            push_filter(&mut query, filter, now);
+            let column = order.sort.column();
+            let (than, direction) = if order.is_descending { (" < ", " DESC") } else { (" > ", "") };
+            if let Some(after) = order.after {
+                let is_name = order.sort == TokenSort::Name;
+                let has_value = is_name || after.at.is_some();
+                query.push(" AND (");
+                if has_value {
+                    for (nth, than) in [than, " = "].into_iter().enumerate() {
+                        query.push(if nth == 0 { "" } else { " OR (" }).push(column).push(than);
+                        if is_name {
+                            query.push_bind(after.name.as_deref().unwrap_or(""));
+                        } else {
+                            query.push_bind(after.at);
+                        }
+                    }
+                    query.push(" AND t.id > ").push_bind(after.id).push(") OR ").push(column).push(" IS NULL)");
+                } else {
+                    query.push(column).push(" IS NULL AND t.id > ").push_bind(after.id).push(")");
+                }
+            }
+            query.push(" ORDER BY ").push(column).push(" IS NULL, ").push(column).push(direction)
+                .push(", t.id LIMIT ").push_bind(limit);
+            query.build_query_scalar().fetch_all(c).await
+        })
+    }
+
+    /// The ids of a page of credentials of an internal kind, which are not watched, after `after`.
+    pub async fn page_internal_credentials(
+        &mut self,
+        reach: &Reach,
+        filter: &PageFilter,
+        after: Option<TokenId>,
+        limit: i64,
+    ) -> Result<Vec<TokenId>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT c.id FROM credential c WHERE c.kind = ");
+            query.push_bind(filter.kind.as_deref().unwrap_or("")).push(" AND c.state <> 'revoked' AND c.id > ")
+                .push_bind(after.map_or(Uuid::nil(), |id| id.0));
+            if !reach.is_all {
+                query.push(" AND (");
+                if let Some(account) = &reach.administers {
+                    query.push("c.account_key = ").push_bind(account).push(" OR ");
+                }
+                query.push("c.issuer_key = ").push_bind(&reach.owner).push(")");
+            }
+            if let Some(person) = &filter.issued_by {
+                query.push(" AND c.issuer_key = ").push_bind(person);
+            }
+            if let Some(account) = &filter.account {
+                query.push(" AND c.account_key = ").push_bind(account);
+            }
+            query.push(" ORDER BY c.id LIMIT ").push_bind(limit);
+            query.build_query_scalar().fetch_all(c).await
+        })
+    }
+
+    pub async fn summarize_tokens(
+        &mut self,
+        reach: &Reach,
+        now: DateTime<Utc>,
+        soon: DateTime<Utc>,
+    ) -> Result<TokenSummary> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT COALESCE(SUM(CASE WHEN s = 'active' THEN 1 ELSE 0 END), 0) AS active,
+                COALESCE(SUM(CASE WHEN s = 'active' AND expires_at <= ");
+            query.push_bind(soon).push(" THEN 1 ELSE 0 END), 0) AS expiring,
+                COALESCE(SUM(CASE WHEN s = 'expired' THEN 1 ELSE 0 END), 0) AS expired,
+                COALESCE(SUM(CASE WHEN s = 'active' AND expiry = 'never' THEN 1 ELSE 0 END), 0) AS never,
+                COALESCE(SUM(CASE WHEN s = 'disabled' THEN 1 ELSE 0 END), 0) AS disabled
+                FROM (SELECT t.expires_at, t.expiry, CASE WHEN t.status IN ('active', 'expired') THEN
+                    CASE WHEN t.expires_at <= ").push_bind(now).push(concat!(" AND ", expiry_counts!("t."), " THEN 'expired' ELSE 'active' END
+                    ELSE t.status END AS s
+                FROM token t LEFT JOIN credential c ON c.id = t.id WHERE "));
+            push_reach(&mut query, reach);
+            query.push(" AND t.status NOT IN ('revoked', 'gone')) AS seen");
+            query.build_query_as().fetch_one(c).await
+        })
+    }
+
+    /// Whether a token that the caller sees expires between now and `soon`.
+    pub async fn has_expiring_token(
+        &mut self,
+        reach: &Reach,
+        now: DateTime<Utc>,
+        soon: DateTime<Utc>,
+    ) -> Result<bool> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT EXISTS (SELECT 1 FROM token t LEFT JOIN credential c ON c.id = t.id WHERE t.expires_at > ");
+            query.push_bind(now).push(" AND t.expires_at <= ").push_bind(soon)
+                .push(" AND t.status IN ('active', 'expired') AND ");
+            push_reach(&mut query, reach);
+            query.push(")");
+            query.build_query_scalar().fetch_one(c).await
+        })
+    }
+}
+
+fn push_reach<'a, DB>(query: &mut QueryBuilder<DB>, reach: &'a Reach)
+where
+    DB: Database,
+    &'a str: Encode<'a, DB> + Type<DB>,
+    TokenId: Encode<'a, DB> + Type<DB>,
+{
+    if reach.is_all {
+        query.push("1 = 1");
+        return;
+    }
+    query.push("(t.id = ").push_bind(reach.own_credential);
+    query.push(" OR (");
+    if reach.hides_local {
+        query
+            .push("t.source <> ")
+            .push_bind(LOCAL_SOURCE)
+            .push(" AND ");
+    }
+    query.push("(");
+    if let Some(account) = &reach.administers {
+        query
+            .push("LOWER(t.account) = ")
+            .push_bind(account.as_str())
+            .push(" OR ");
+    }
+    query.push("((");
+    push_owned_by(query, reach.owner.as_str());
+    query
+        .push(" OR c.issuer_key = ")
+        .push_bind(reach.owner.as_str())
+        .push(") AND (t.source <> ")
+        .push_bind(LOCAL_SOURCE);
+    match &reach.account {
+        Some(account) => query
+            .push(" OR c.account_key = ")
+            .push_bind(account.as_str()),
+        None => query.push(" OR c.account_key IS NULL"),
+    };
+    query.push(")))))");
+}
+
+fn push_filter<'a, DB>(query: &mut QueryBuilder<DB>, filter: &'a PageFilter, now: DateTime<Utc>)
+where
+    DB: Database,
+    &'a String: Encode<'a, DB> + Type<DB>,
+    &'static str: for<'q> Encode<'q, DB> + Type<DB>,
+    i64: Encode<'a, DB> + Type<DB>,
+    DateTime<Utc>: for<'q> Encode<'q, DB> + Type<DB>,
+{
+    match filter.status {
+        Some(Status::Revoked | Status::Gone) => {
+            query.push(" AND t.status IN ('revoked', 'gone')");
+        }
+        Some(status) => super::views::push_status_now(query, status, now),
+        None => {
+            query.push(" AND t.status NOT IN ('revoked', 'gone')");
+        }
+    }
+    if let Some(person) = &filter.issued_by {
+        query.push(" AND (");
+        push_owned_by(query, person);
+        query
+            .push(" OR c.issuer_key = ")
+            .push_bind(person)
+            .push(")");
+    }
+    if let Some(role) = &filter.role {
+        query.push(" AND t.role = ").push_bind(role);
+    }
+    if let Some(kind) = &filter.kind {
+        query.push(" AND c.kind = ").push_bind(kind);
+    }
+    if let Some(account) = &filter.account {
+        query.push(" AND LOWER(t.account) = ").push_bind(account);
+    }
+    if let Some(source) = &filter.source {
+        query.push(" AND t.source = ").push_bind(source);
+    }
+    if let Some(until) = filter.expires_until {
+        query
+            .push(" AND t.status IN ('active', 'expired') AND t.expires_at > ")
+            .push_bind(now)
+            .push(" AND t.expires_at <= ")
+            .push_bind(until);
+    }
+    if let Some(prefix) = &filter.prefix {
+        let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+        query.push(" AND (");
+        for (nth, column) in ["t.name", "t.external_id"].into_iter().enumerate() {
+            query
+                .push(if nth == 0 { "" } else { " OR " })
+                .push("LOWER(SUBSTR(")
+                .push(column)
+                .push(", 1, CAST(")
+                .push_bind(length)
+                .push(" AS INTEGER))) = LOWER(")
+                .push_bind(prefix)
+                .push(")");
+        }
+        query.push(")");
+    }
+}
