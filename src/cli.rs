@@ -37,6 +37,7 @@ mod sweep;
 mod tests;
 mod token;
 mod upstream;
+mod web;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -30,7 +30,9 @@ use crate::listener::Listener;
 
 pub use metrics::render as render_metrics;
 
-pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot, SourceHealth};
+pub use health::{
+    DirectoryHealth, Fault, Health, LastSweep, Readiness, ServiceHealth, Snapshot, SourceHealth,
+};
 
 /// Below the default time-out of a Prometheus scrape, which is ten seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(9);

@@ -27,6 +27,7 @@ mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -99,6 +100,16 @@ impl Service {
     /// Whether tokens are verified: not after a restore, until an operator resumes it.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
+    }
+
+    /// What it verified since it was opened.
+    pub fn counts(&self) -> Counts {
+        self.counters.read()
+    }
+
+    /// Since what others changed was last known.
+    pub fn feed_age(&self) -> Option<Duration> {
+        self.cache.feed_age(self.clock.uptime())
     }
 
     /// Commits, and makes the next verification in this process see the `changes`. Every transaction that changes or

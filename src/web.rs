@@ -9,11 +9,14 @@ mod counts;
 mod credential;
 mod failures;
 mod fields;
+mod json;
+mod oauth2;
 mod openapi;
 mod problem;
 mod routes;
 mod state;
 mod verify;
+mod well_known;
 
 use std::io;
 
@@ -23,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::listener::Listener;
 
 pub use address::ClientAddress;
-pub use counts::RequestCounts;
 pub use state::{AppState, Settings, Web};
 
 /// Connections served at once.

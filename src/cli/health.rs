@@ -10,10 +10,13 @@ use tokio::time::Instant;
 
 use crate::domain::Step;
 use crate::engine::{self, Engine, SWEEP_LEASE};
-use crate::http::{self, DirectoryHealth, Fault, LastSweep, Readiness, Snapshot, SourceHealth};
+use crate::http::{
+    self, DirectoryHealth, Fault, LastSweep, Readiness, ServiceHealth, Snapshot, SourceHealth,
+};
 use crate::lifecycle::{Heartbeat, find_stalled};
 use crate::store::{self, DirectoryRow, RunRow, SourceRow, Tx};
 use crate::time::shift;
+use crate::web::{AppState, Web};
 
 /// How late a sweep may be before the daemon counts as not ready: a long sweep is not a fault.
 const LATE_SWEEP_GRACE: TimeDelta = TimeDelta::minutes(15);
@@ -22,6 +25,7 @@ pub(super) struct Health {
     pub engine: Arc<Engine>,
     pub heartbeats: Vec<Heartbeat>,
     pub started_at: DateTime<Utc>,
+    pub web: Option<AppState>,
 }
 
 #[async_trait]
@@ -102,7 +106,20 @@ impl http::Health for Health {
         });
         snapshot.sources = sources.collect();
         self.add_directories(&mut tx, now, &mut snapshot).await?;
+        snapshot.service = self.web.as_deref().map(service_health);
         Ok(snapshot)
+    }
+}
+
+fn service_health(web: &Web) -> ServiceHealth {
+    let counts = web.service.counts();
+    let refused = counts.refused.iter();
+    let refused = refused.map(|(refusal, count)| (refusal.as_str(), *count));
+    ServiceHealth {
+        verifications: refused.chain([("valid", counts.valid)]).collect(),
+        cache_hits: counts.hits,
+        feed_age: web.service.feed_age(),
+        requests: web.requests(),
     }
 }
 

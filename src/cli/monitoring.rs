@@ -58,6 +58,7 @@ async fn write_textfile(file: &Path, engine: &Arc<Engine>) -> Result<(), Fault> 
         engine: Arc::clone(engine),
         heartbeats: Vec::new(),
         started_at: engine.now(),
+        web: None,
     };
     let metrics = http::render_metrics(&health.snapshot().await?)?;
     Ok(replace(file, metrics.as_bytes(), READABLE)?)

@@ -15,11 +15,14 @@ use super::health::Health;
 use super::monitoring::show_sweep;
 use super::presence::Presence;
 use super::setup::{self, Mode};
+use super::web::{WebServer, reload_certificate};
 use super::{Context, report};
 use crate::config::{Config, Monitoring};
 use crate::engine::{Engine, Mailer, Report, SweepOptions};
 use crate::lifecycle::{self, Fault, Heartbeat, Lifecycle, ServiceManager, Signals, Ticker};
 use crate::telemetry::Telemetry;
+use crate::tls::ServerCertificate;
+use crate::web::AppState;
 use crate::{http, store};
 
 /// Without progress for this long, the daemon hangs. No page of rows and no mail takes that long, and
@@ -38,19 +41,34 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
     setup::with_store(&config, Mode::Normal, async |store| {
         let listener = bind_listener(&config).await?;
         let engine = setup::build_engine(context, &config, store.clone(), Arc::clone(&mailer))?;
-        let reload = || reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log));
+        let service = setup::build_service(context, &config, store.clone());
+        let server = match &service {
+            Some(service) => WebServer::bind(&config, Arc::clone(service)).await?,
+            None => None,
+        };
+        let web = server.as_ref().map(WebServer::web);
+        let certificate = server.as_ref().and_then(WebServer::certificate);
+        let reloaded = Reloaded {
+            context: context.clone(),
+            mailer: Arc::clone(&mailer),
+            log: Arc::clone(&log),
+            certificate,
+        };
+        let reload = || reload(reloaded.clone());
         let stop_timeout = config.stop_timeout;
         let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
         let presence = Presence::new(&engine, config.fingerprint.clone());
         let tasks = lifecycle.tasks();
         tasks.spawn("presence", presence.run(lifecycle.stopping()));
-        start_tasks(
-            &lifecycle,
-            engine,
-            listener,
-            manager,
-            config.monitoring.clone(),
-        );
+        if let Some(service) = service {
+            let stopping = lifecycle.stopping();
+            tasks.spawn("service", async move { service.run(stopping).await });
+        }
+        if let Some(server) = server {
+            tasks.spawn("web", server.run(lifecycle.stopping()));
+        }
+        let monitoring = config.monitoring.clone();
+        start_tasks(&lifecycle, engine, listener, web, manager, monitoring);
         watch(lifecycle, signals, reload).await
     })
     .await?;
@@ -62,6 +80,7 @@ fn start_tasks(
     lifecycle: &Lifecycle,
     mut engine: Engine,
     listener: Option<TcpListener>,
+    web: Option<AppState>,
     manager: ServiceManager,
     monitoring: Monitoring,
 ) {
@@ -102,6 +121,7 @@ fn start_tasks(
             engine: Arc::clone(&engine),
             heartbeats: heartbeats.clone(),
             started_at: engine.now(),
+            web,
         });
         tasks.spawn("http", http::serve(listener, health, stopping));
     }
@@ -141,9 +161,24 @@ async fn bind_listener(config: &Config) -> Result<Option<TcpListener>> {
     }
 }
 
-/// Reloads the templates and the log level; other settings need a restart.
-async fn reload(context: Context, mailer: Arc<Mailer>, log: Arc<Telemetry>) -> Result<(), Fault> {
+/// What a SIGHUP renews.
+#[derive(Clone)]
+struct Reloaded {
+    context: Context,
+    mailer: Arc<Mailer>,
+    log: Arc<Telemetry>,
+    certificate: Option<Arc<ServerCertificate>>,
+}
+
+/// Reloads the templates, the log level and the certificate; other settings need a restart.
+async fn reload(reloaded: Reloaded) -> Result<(), Fault> {
     let work = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+        let Reloaded {
+            context,
+            mailer,
+            log,
+            certificate,
+        } = reloaded;
         let config = setup::load_config(&context)?;
         mailer.replace_templates(setup::load_templates(&config)?);
         if !log.set_level(setup::log_level(&context, &config))? {
@@ -151,7 +186,7 @@ async fn reload(context: Context, mailer: Arc<Mailer>, log: Arc<Telemetry>) -> R
                 "the log level is not reloaded: directives in RUST_LOG or [log] level set it at the start"
             );
         }
-        Ok(())
+        certificate.map_or(Ok(()), |it| reload_certificate(&config, &it))
     });
     match work.await? {
         Ok(()) => Ok(()),

@@ -19,6 +19,7 @@ use crate::notify::smtp::Relay;
 use crate::notify::template::Templates;
 use crate::notify::transport::Outbox;
 use crate::notify::transport::Transport;
+use crate::service::Service;
 use crate::sources;
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
@@ -176,6 +177,17 @@ pub(super) fn build_engine(
         directories: build_directories(config, &context.clock)?,
         ..build_idle_engine(context, config, store, mailer)
     })
+}
+
+/// The token service; `None` if it is off.
+pub(super) fn build_service(
+    context: &Context,
+    config: &Config,
+    store: Store,
+) -> Option<Arc<Service>> {
+    let terms = Arc::new(config.service.clone()?);
+    let policy = Arc::new(config.policy.clone());
+    Some(Service::open(store, context.clock.clone(), terms, policy))
 }
 
 /// An engine that watches nothing.

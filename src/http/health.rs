@@ -109,6 +109,21 @@ pub struct Snapshot {
     pub directories: BTreeMap<String, DirectoryHealth>,
     /// People by directory, status and, if that is unknown, reason.
     pub identities: BTreeMap<(String, IdentityStatus, Option<Reason>), u64>,
+    /// `None` if the token service is off.
+    pub service: Option<ServiceHealth>,
+}
+
+/// Of this process, since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceHealth {
+    /// Verifications by outcome: `valid`, or why a token was refused.
+    pub verifications: BTreeMap<&'static str, u64>,
+    /// Verifications that were answered from memory.
+    pub cache_hits: u64,
+    /// Since this process last knew what other processes changed; `None` before it knows it.
+    pub feed_age: Option<Duration>,
+    /// Requests by route and status.
+    pub requests: BTreeMap<Box<str>, BTreeMap<u16, u64>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use prometheus::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::health::{DirectoryHealth, Health, Snapshot, SourceHealth};
+use super::health::{DirectoryHealth, Health, ServiceHealth, Snapshot, SourceHealth};
 use crate::causes::Causes;
 use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status};
 
@@ -111,6 +111,9 @@ pub fn render(snapshot: &Snapshot) -> Result<String> {
     page.add_sources(snapshot)?;
     page.add_directories(snapshot)?;
     page.add_identities(snapshot)?;
+    if let Some(service) = &snapshot.service {
+        page.add_service(service)?;
+    }
     let version = ([env!("CARGO_PKG_VERSION")], 1.0);
     let help = "1, with the version as a label.";
     page.gauges("lapsed_build_info", help, ["version"], [version])?;
@@ -252,6 +255,34 @@ impl Page {
         let changes = IntCounter::new("lapsed_lease_holder_changes_total", help)?;
         changes.inc_by(snapshot.lease_holder_changes);
         self.0.register(Box::new(changes))
+    }
+
+    fn add_service(&self, service: &ServiceHealth) -> Result<()> {
+        let help = "Verifications of tokens since the process started, by outcome.";
+        let name = "lapsed_verifications_total";
+        let counter = IntCounterVec::new(Opts::new(name, help), &["outcome"])?;
+        for (outcome, count) in &service.verifications {
+            counter.with_label_values(&[outcome]).inc_by(*count);
+        }
+        self.0.register(Box::new(counter))?;
+        let help = "Verifications that were answered from memory.";
+        let hits = IntCounter::new("lapsed_verification_cache_hits_total", help)?;
+        hits.inc_by(service.cache_hits);
+        self.0.register(Box::new(hits))?;
+        if let Some(age) = service.feed_age {
+            let help = "Seconds since this process last knew what others changed. Above 1, every verification reads the store.";
+            self.gauge("lapsed_change_feed_age_seconds", help, age.as_secs_f64())?;
+        }
+        let help = "Requests to the API since the process started, by route and status.";
+        let name = "lapsed_web_requests_total";
+        let counter = IntCounterVec::new(Opts::new(name, help), &["route", "status"])?;
+        for (route, by_status) in &service.requests {
+            for (status, count) in by_status {
+                let labels = [&**route, &status.to_string()];
+                counter.with_label_values(&labels).inc_by(*count);
+            }
+        }
+        self.0.register(Box::new(counter))
     }
 
     fn add_sources(&self, snapshot: &Snapshot) -> Result<()> {

@@ -25,6 +25,8 @@ use super::problem::{ApiError, PROBLEM_JSON};
 use super::state::{AppState, Note, RequestContext};
 use crate::listener::Peer;
 
+const JSON: &str = "application/json";
+const OAUTH: &str = "/oauth2/";
 pub const VERIFY: &str = "/api/v1/verify";
 /// Longer than a statement may take, so that its own error is answered.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,16 +91,23 @@ fn explain(
     };
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    if method != Method::HEAD {
-        *response.body_mut() = error.body(path, context.id());
+    let is_oauth = path.starts_with(OAUTH);
+    let kind = if is_oauth { JSON } else { PROBLEM_JSON };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if method == Method::HEAD {
+        return response;
     }
+    *response.body_mut() = if is_oauth {
+        error.oauth_body()
+    } else {
+        error.body(path, context.id())
+    };
     response
 }
 
 fn has_body_of_ours(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == "application/json")
+    kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == JSON)
 }
 
 fn add_headers(headers: &mut HeaderMap, peer: Peer, context: &RequestContext) {

@@ -58,7 +58,7 @@ impl ApiBody {
         let bytes = self.bytes().await?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| ApiError::bad_request("The body is not UTF-8"))?;
-        read_pairs(text, "/")
+        read_pairs(text, "/").map_err(ApiError::into_bad_request)
     }
 
     /// At most [`MAX_BODY_BYTES`].

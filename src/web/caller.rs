@@ -89,10 +89,7 @@ pub async fn authenticate(
             return Err(ApiError::invalid_token());
         }
     };
-    context.note(Note::Caller {
-        token: access.credential.id.to_string(),
-        expires_at: access.credential.expires_at,
-    });
+    context.note(Note::caller(&access));
     Ok(Caller {
         access: Arc::new(access),
         token: presented.token,

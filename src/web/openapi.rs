@@ -9,7 +9,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::problem::{ApiError, ApiResult, PROBLEM_JSON, ProblemBody};
+use super::problem::{ApiError, ApiResult, OauthError, PROBLEM_JSON, ProblemBody};
 use super::state::AppState;
 
 #[derive(OpenApi)]
@@ -19,7 +19,7 @@ use super::state::AppState;
         description = "Issues, verifies, rotates and revokes API tokens, and shows those of all sources.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, OauthError)),
     security(("bearer" = []), ("basic" = [])),
     modifiers(&Schemes),
 )]

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::causes::Causes;
 use crate::domain::service::{Problem, ProblemKind};
 use crate::service::Error;
+use crate::store;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 const NO_CREDENTIAL: &str = "Bearer realm=\"lapsed\"";
@@ -89,6 +90,15 @@ struct Inner {
     body: ProblemBody,
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
+    oauth_code: Option<&'static str>,
+}
+
+/// The body of errors below `/oauth2` (RFC 6749 §5.2).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct OauthError {
+    #[schema(example = "invalid_request")]
+    error: &'static str,
+    error_description: String,
 }
 
 pub type ApiResult<T> = Result<T, ApiError>;
@@ -112,6 +122,7 @@ impl ApiError {
             },
             status,
             headers: Vec::new(),
+            oauth_code: None,
         }))
     }
 
@@ -188,6 +199,36 @@ impl ApiError {
                 Self::new(status, "bad-request", reason)
             }
         }
+    }
+
+    /// The code of the error below `/oauth2`.
+    pub fn oauth(mut self, code: &'static str) -> Self {
+        self.0.oauth_code = Some(code);
+        self
+    }
+
+    /// The body below `/oauth2`.
+    pub fn oauth_body(self) -> Body {
+        let code = match self.0.status {
+            StatusCode::UNAUTHORIZED => "invalid_client",
+            StatusCode::FORBIDDEN => "insufficient_scope",
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                "temporarily_unavailable"
+            }
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request",
+        };
+        let items = self.0.body.errors.iter();
+        let items = items.map(|item| format!("; {}: {}", item.pointer, item.detail));
+        let description = self.0.body.detail + &items.collect::<String>();
+        // RFC 6749 §5.2 allows only these characters.
+        let is_allowed =
+            |letter: &char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
+        let body = OauthError {
+            error: self.0.oauth_code.unwrap_or(code),
+            error_description: description.chars().filter(is_allowed).collect(),
+        };
+        serde_json::to_vec(&body).unwrap_or_default().into()
     }
 
     /// For calls that document only 400.
@@ -282,22 +323,27 @@ impl IntoResponse for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Refused(problem) => problem.into(),
-            Error::Store(error) => {
-                tracing::error!(error = %Causes(error.as_ref()), "a request failed at the store");
-                Self::unavailable("The store does not answer; try again")
-            }
-            Error::Engine(error) => {
-                tracing::error!(error = %Causes(&error), "a request failed");
-                Self::unavailable("It failed; the log of the server says why")
-            }
+        let is_transient = match &error {
+            Error::Refused(problem) => return problem.clone().into(),
             Error::Closed => {
-                tracing::error!("a request was refused: {error}");
-                Self::unavailable(
-                    "The store was restored, and an operator has yet to resume the service",
-                )
+                let detail =
+                    "The store was restored, and an operator has yet to resume the service";
+                return Self::unavailable(detail);
             }
+            Error::Store(error) => error.is_transient(),
+            Error::Engine(_) => false,
+        };
+        tracing::error!(error = %Causes(&error), "a request failed");
+        if is_transient {
+            Self::unavailable("The store does not answer; try again")
+        } else {
+            Self::internal()
         }
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        Error::from(error).into()
     }
 }

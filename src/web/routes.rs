@@ -9,13 +9,16 @@ use utoipa_axum::routes;
 use super::answer::note_route;
 use super::openapi::{self, Document};
 use super::state::AppState;
-use super::{api, verify};
+use super::{api, oauth2, verify, well_known};
 
 /// Route and document come from the same attribute, so that they cannot differ.
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(verify::verify))
         .routes(routes!(openapi::openapi_json))
+        .routes(routes!(well_known::authorization_server))
+        .routes(routes!(well_known::protected_resource))
+        .merge(oauth2::routes())
         .merge(api::routes())
 }
 

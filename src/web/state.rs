@@ -14,10 +14,11 @@ use url::Url;
 use uuid::Uuid;
 
 use super::address::{ClientAddress, find_client, is_trusted};
-use super::counts::Counts;
+use super::counts::{Counts, RequestCounts};
 use super::credential::Forms;
 use super::failures::RateLimit;
 use super::problem::ApiError;
+use crate::domain::service::Access;
 use crate::listener::Peer;
 use crate::service::Service;
 
@@ -69,6 +70,11 @@ impl Web {
         }
     }
 
+    /// Requests since the start, by route and status.
+    pub fn requests(&self) -> RequestCounts {
+        self.counts.snapshot()
+    }
+
     pub(super) fn is_served(&self, peer: Peer) -> bool {
         !self.settings.only_proxies || is_trusted(peer.address, &self.settings.trusted_proxies)
     }
@@ -83,6 +89,7 @@ impl Web {
             .then(|| given_id(headers))
             .flatten();
         RequestContext(Arc::new(Facts {
+            has_tls: peer.has_tls,
             client: find_client(peer.address, headers, trusted_proxies, *client_address),
             id: given.unwrap_or_else(|| self.requests.next()),
             notes: OnceLock::new(),
@@ -97,6 +104,7 @@ pub struct RequestContext(Arc<Facts>);
 
 #[derive(Debug)]
 struct Facts {
+    has_tls: bool,
     client: IpAddr,
     id: Box<str>,
     notes: OnceLock<Note>,
@@ -113,10 +121,23 @@ pub enum Note {
     Refused(&'static str),
 }
 
+impl Note {
+    pub fn caller(access: &Access) -> Self {
+        Self::Caller {
+            token: access.credential.id.to_string(),
+            expires_at: access.credential.expires_at,
+        }
+    }
+}
+
 impl RequestContext {
     /// The address of the client, behind all trusted proxies.
     pub fn client(&self) -> IpAddr {
         self.0.client
+    }
+
+    pub fn has_tls(&self) -> bool {
+        self.0.has_tls
     }
 
     pub fn id(&self) -> &str {
