@@ -1,6 +1,6 @@
 //! The token service: issues, verifies, regenerates and ends credentials, for the command line and the web listener.
 //!
-//! [`Service::open`] is enough to work on the store. The daemon also runs [`Service::run`], which reads what others
+//! [`Service::open`] is enough to work on the store. The daemon also runs [`Service::start`], which reads what others
 //! change: only then verifications are answered from memory.
 
 pub mod accounts;
@@ -14,6 +14,7 @@ pub mod found;
 pub mod idempotency;
 pub mod issue;
 mod manage;
+mod mark;
 mod packed;
 pub mod people;
 pub mod policy_check;
@@ -21,6 +22,7 @@ pub mod preferences;
 mod reader;
 mod record;
 mod regenerate;
+mod resume;
 mod run;
 mod uses;
 mod verify;
@@ -44,6 +46,8 @@ use uses::Uses;
 pub use counters::Counts;
 pub use error::Error;
 pub use exchange::{DerivedToken, Exchanged, Grant};
+pub use mark::{Mark, MarkError};
+pub use resume::Resumed;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -61,7 +65,7 @@ pub struct Service {
     uses: Uses,
     counters: Counters,
     /// Off while nobody has decided about a store that was restored.
-    is_open: AtomicBool,
+    is_open: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -77,7 +81,7 @@ impl Service {
             cache,
             uses: Uses::default(),
             counters: Counters::default(),
-            is_open: AtomicBool::new(true),
+            is_open: Arc::new(AtomicBool::new(true)),
         })
     }
 
@@ -102,16 +106,6 @@ impl Service {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// What it verified since it was opened.
-    pub fn counts(&self) -> Counts {
-        self.counters.read()
-    }
-
-    /// Since what others changed was last known.
-    pub fn feed_age(&self) -> Option<Duration> {
-        self.cache.feed_age(self.clock.uptime())
-    }
-
     /// Commits, and makes the next verification in this process see the `changes`. Every transaction that changes or
     /// ends a credential or a person must end with it; a new one is never in memory.
     pub async fn commit(&self, tx: Tx, changes: &[store::Change]) -> Result<()> {
@@ -119,5 +113,18 @@ impl Service {
         // Also after an error: the database may have committed.
         self.cache.forget(changes);
         Ok(committed?)
+    }
+
+    /// How long ago the change feed was last read completely; `None` before that.
+    pub fn feed_age(&self) -> Option<Duration> {
+        self.cache.feed_age(self.clock.uptime())
+    }
+
+    /// What it verified since it was opened.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            lost_uses: self.uses.lost(),
+            ..self.counters.read()
+        }
     }
 }

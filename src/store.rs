@@ -39,6 +39,7 @@ mod views;
 mod watch;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,13 +231,20 @@ impl Store {
 
     /// Where it is, without user and password.
     pub fn place(&self) -> String {
+        match (&self.0, self.file()) {
+            (Pools::Postgres { cluster, .. }, _) => cluster.place(),
+            (_, file) => format!("sqlite://{}", file.unwrap_or_default().display()),
+        }
+    }
+
+    /// The file of an SQLite store.
+    pub fn file(&self) -> Option<PathBuf> {
         match &self.0 {
             Pools::Sqlite { write, .. } => {
                 let file = write.connect_options().get_filename().to_owned();
-                let file = std::path::absolute(&file).unwrap_or(file);
-                format!("sqlite://{}", file.display())
+                Some(std::path::absolute(&file).unwrap_or(file))
             }
-            Pools::Postgres { cluster, .. } => cluster.place(),
+            Pools::Postgres { .. } => None,
         }
     }
 

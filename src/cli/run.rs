@@ -60,16 +60,22 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
         let presence = Presence::new(&engine, config.fingerprint.clone());
         let tasks = lifecycle.tasks();
         tasks.spawn("presence", presence.run(lifecycle.stopping()));
-        if let Some(service) = service {
-            let stopping = lifecycle.stopping();
-            tasks.spawn("service", async move { service.run(stopping).await });
+        if let Some(service) = &service {
+            let mark = setup::find_mark(service);
+            let work = service.start(mark, lifecycle.stopping()).await;
+            tasks.spawn("service", work.map_err(Failure::failed)?);
         }
         if let Some(server) = server {
             tasks.spawn("web", server.run(lifecycle.stopping()));
         }
         let monitoring = config.monitoring.clone();
         start_tasks(&lifecycle, engine, listener, web, manager, monitoring);
-        watch(lifecycle, signals, reload).await
+        let watched = watch(lifecycle, signals, reload).await;
+        if let Some(service) = service {
+            // Requests in progress were completed after the task of the service had ended.
+            service.flush().await.map_err(Failure::failed)?;
+        }
+        watched
     })
     .await?;
     tracing::info!("stopped");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use crate::notify::smtp::Relay;
 use crate::notify::template::Templates;
 use crate::notify::transport::Outbox;
 use crate::notify::transport::Transport;
-use crate::service::Service;
+use crate::service::{Mark, Service};
 use crate::sources;
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
@@ -188,6 +188,12 @@ pub(super) fn build_service(
     let terms = Arc::new(config.service.clone()?);
     let policy = Arc::new(config.policy.clone());
     Some(Service::open(store, context.clock.clone(), terms, policy))
+}
+
+/// The file that shows whether the store was restored.
+pub(super) fn find_mark(service: &Service) -> Option<Mark> {
+    let folder = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    Mark::find(service.store(), folder.as_deref())
 }
 
 /// An engine that watches nothing.

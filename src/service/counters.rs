@@ -18,6 +18,8 @@ pub struct Counts {
     pub hits: u64,
     pub valid: u64,
     pub refused: Vec<(Refusal, u64)>,
+    /// Uses that found no room in memory.
+    pub lost_uses: u64,
 }
 
 impl Counters {
@@ -41,6 +43,7 @@ impl Counters {
             refused: refused
                 .map(|(refusal, count)| (*refusal, count.load(Ordering::Relaxed)))
                 .collect(),
+            lost_uses: 0,
         }
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::domain::service::Problem;
 use crate::{engine, store};
 
+use super::mark::MarkError;
+
 #[derive(Debug)]
 pub enum Error {
     /// The request is refused; nothing has changed.
@@ -14,6 +16,7 @@ pub enum Error {
     /// Shared by all requests that waited for the same read.
     Store(Arc<store::Error>),
     Engine(engine::Error),
+    Mark(MarkError),
     /// The store was restored, and no one has decided yet what that means for its tokens.
     Closed,
 }
@@ -24,6 +27,7 @@ impl fmt::Display for Error {
             Self::Refused(problem) => problem.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Engine(error) => error.fmt(f),
+            Self::Mark(error) => error.fmt(f),
             Self::Closed => f.write_str(
                 "the store lacks changes that this machine has seen, as after a restore, so no token is verified: it \
                  may have forgotten revocations; decide with `lapsed service resume`",
@@ -37,6 +41,7 @@ impl StdError for Error {
         match self {
             Self::Store(error) => error.source(),
             Self::Engine(error) => error.source(),
+            Self::Mark(error) => error.source(),
             Self::Refused(_) | Self::Closed => None,
         }
     }
@@ -59,6 +64,15 @@ impl From<engine::Error> for Error {
         match error {
             engine::Error::Store(error) => error.into(),
             error => Self::Engine(error),
+        }
+    }
+}
+
+impl From<MarkError> for Error {
+    fn from(error: MarkError) -> Self {
+        match error {
+            MarkError::Store(error) => error.into(),
+            error @ MarkError::File { .. } => Self::Mark(error),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! committed, so a smaller number may appear after a larger one: the last [`WINDOW`] are looked at again.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -15,6 +17,7 @@ use crate::clock::Clock;
 use crate::store::{self, Change, Store, Watch};
 
 use super::cache::Cache;
+use super::mark::{Mark, RESUMED, SeenChange};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const WINDOW: i64 = 10_000;
@@ -34,10 +37,24 @@ pub(super) struct Feed {
     polled_at: Option<Duration>,
     /// The store has changed since the last complete poll.
     is_behind: bool,
+    memory: Memory,
+}
+
+/// What is known outside the store.
+#[derive(Debug, Clone)]
+pub(super) struct Memory {
+    /// Without one, a restore is not noticed.
+    pub mark: Option<Mark>,
+    /// The largest number in its file.
+    pub last: Option<i64>,
+    /// Whether tokens are verified.
+    pub is_open: Arc<AtomicBool>,
+    /// The value of [`RESUMED`] at the start: another one opens.
+    pub resumed: Option<String>,
 }
 
 impl Feed {
-    pub fn new(store: Store, clock: Clock, cache: Arc<Cache>) -> Self {
+    pub fn new(store: Store, clock: Clock, cache: Arc<Cache>, memory: Memory) -> Self {
         Self {
             store,
             clock,
@@ -47,6 +64,7 @@ impl Feed {
             last: 0,
             polled_at: None,
             is_behind: true,
+            memory,
         }
     }
 
@@ -87,6 +105,7 @@ impl Feed {
             }
         }
         if self.is_behind {
+            self.look_for_resume().await?;
             self.read_changes(began_at).await?;
             self.is_behind = false;
         }
@@ -97,26 +116,95 @@ impl Feed {
 
     async fn read_changes(&mut self, began_at: Duration) -> store::Result<()> {
         let mut tx = self.store.begin_short_read().await?;
-        let last = tx.last_change_id().await?;
-        let from = last.saturating_sub(WINDOW);
-        let found = tx.load_changes(from).await?;
-        drop(tx);
-        let is_continuous = self.polled_at.is_some_and(|polled_at| {
-            began_at.saturating_sub(polled_at) < MAX_GAP && (from..=last).contains(&self.last)
-        });
-        let changes: Vec<Change> = if is_continuous {
-            let is_new = |(id, _): &(i64, Change)| !self.seen.contains(id);
-            found
-                .iter()
-                .filter(|it| is_new(it))
-                .map(|(_, change)| change.clone())
-                .collect()
-        } else {
-            vec![Change::Everything]
-        };
-        self.cache.forget(&changes);
-        self.seen = found.into_iter().map(|(id, _)| id).collect();
-        self.last = last;
+        let (count, last) = tx.count_changes(self.last.saturating_sub(WINDOW)).await?;
+        if !self.is_continuous(began_at, last) {
+            let found = tx.load_changes(last.saturating_sub(WINDOW)).await?;
+            self.cache.forget(&[Change::Everything]);
+            let unmarked = self.memory.last.unwrap_or(last - 1);
+            self.memorize(found.iter().filter(|(id, _)| *id > unmarked));
+            self.remember(&found, last);
+        } else if (count, last) != (self.seen.len() as i64, self.last) {
+            let found = tx.load_changes(self.last.saturating_sub(WINDOW)).await?;
+            let is_new = |(id, _): &&(i64, Change)| !self.seen.contains(id);
+            let new: Vec<_> = found.iter().filter(is_new).collect();
+            let changes: Vec<_> = new.iter().map(|(_, change)| change.clone()).collect();
+            self.cache.forget(&changes);
+            self.memorize(new.into_iter());
+            self.remember(&found, last);
+        }
         Ok(())
+    }
+
+    /// Whether no change can have been missed since the last poll.
+    fn is_continuous(&self, began_at: Duration, last: i64) -> bool {
+        let is_recent = |polled_at| began_at.saturating_sub(polled_at) < MAX_GAP;
+        let is_near = (self.last..=self.last.saturating_add(WINDOW)).contains(&last);
+        is_near && self.polled_at.is_some_and(is_recent)
+    }
+
+    /// Opens once an operator has decided about a store that was restored.
+    async fn look_for_resume(&mut self) -> store::Result<()> {
+        if self.memory.is_open.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut tx = self.store.begin_short_read().await?;
+        if tx.find_setting(RESUMED).await? == self.memory.resumed {
+            return Ok(());
+        }
+        self.forget_mark();
+        self.memory.is_open.store(true, Ordering::Relaxed);
+        tracing::info!("tokens are verified again");
+        Ok(())
+    }
+
+    /// The memory of what the store has forgotten begins again.
+    fn forget_mark(&mut self) {
+        if let Some(mark) = &self.memory.mark
+            && let Err(error) = mark.replace(&[])
+        {
+            self.give_up_mark(&error);
+        }
+        (self.memory.last, self.polled_at) = (None, None);
+    }
+
+    fn memorize<'a>(&mut self, changes: impl Iterator<Item = &'a (i64, Change)>) {
+        let Some(mark) = &self.memory.mark else {
+            return;
+        };
+        if !self.memory.is_open.load(Ordering::Relaxed) {
+            return;
+        }
+        let at = self.clock.now();
+        let seen = changes.map(|(id, change)| SeenChange {
+            id: *id,
+            at,
+            change: change.clone(),
+        });
+        let seen: Vec<_> = seen.collect();
+        match mark.append(&seen) {
+            Ok(()) => {
+                self.memory.last = self.memory.last.max(seen.iter().map(|seen| seen.id).max())
+            }
+            Err(error) => self.give_up_mark(&error),
+        }
+    }
+
+    fn give_up_mark(&mut self, error: &io::Error) {
+        if let Some(mark) = self.memory.mark.take() {
+            let file = mark.path().display();
+            tracing::error!(
+                "cannot write {file}, so a restore of the store would not be noticed: {error}"
+            );
+        }
+    }
+
+    fn remember(&mut self, found: &[(i64, Change)], last: i64) {
+        let from = last.saturating_sub(WINDOW);
+        self.seen = found
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| *id > from)
+            .collect();
+        self.last = last;
     }
 }

@@ -1,5 +1,7 @@
 //! The tasks of a service that verifies: they read, follow what others change, and write uses.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -8,25 +10,62 @@ use tokio_util::sync::CancellationToken;
 use crate::causes::Causes;
 use crate::store::UseRow;
 
-use super::feed::Feed;
+use super::feed::{Feed, Memory};
+use super::mark::{Mark, RESUMED};
 use super::uses::rows;
-use super::{Result, Service};
+use super::{Error, Result, Service};
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 /// Tokens whose uses one transaction writes: others wait for it.
 const PAGE_TOKENS: usize = 1000;
 
 impl Service {
-    /// Runs until it is stopped. From then on, verifications read the store, and [`Service::flush`] writes what they
-    /// count.
-    pub async fn run(&self, stopping: CancellationToken) -> Result<()> {
-        let feed = Feed::new(self.store().clone(), self.clock.clone(), self.cache.clone());
-        tokio::join!(
-            feed.run(stopping.clone()),
-            self.reader.run(stopping.clone()),
-            self.flush_regularly(stopping),
-        );
-        self.flush().await
+    /// Returns the work in the background, which ends when it is stopped. From then on, verifications read the store,
+    /// and [`Service::flush`] writes what they count.
+    ///
+    /// Where the store lacks a change that `mark` has, as after a restore, no token is verified until an operator
+    /// [resumes](Service::resume) it.
+    pub async fn start(
+        self: &Arc<Self>,
+        mark: Option<Mark>,
+        stopping: CancellationToken,
+    ) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+        let memory = self.recall(mark).await?;
+        let (store, clock) = (self.store().clone(), self.clock.clone());
+        let feed = Feed::new(store, clock, Arc::clone(&self.cache), memory);
+        let service = Arc::clone(self);
+        Ok(async move {
+            tokio::join!(
+                feed.run(stopping.clone()),
+                service.reader.run(stopping.clone()),
+                service.flush_regularly(stopping),
+            );
+            service.flush().await
+        })
+    }
+
+    /// Compares the store with what this machine remembers of it.
+    async fn recall(&self, mark: Option<Mark>) -> Result<Memory> {
+        let mut memory = Memory {
+            mark,
+            last: None,
+            is_open: self.is_open.clone(),
+            resumed: None,
+        };
+        let Some(mark) = &memory.mark else {
+            tracing::warn!(
+                "there is no $STATE_DIRECTORY, so a restore of the store would not be noticed"
+            );
+            return Ok(memory);
+        };
+        memory.last = mark.find_last()?.map(|last| last.id);
+        if !mark.is_in(self.store()).await? {
+            let mut tx = self.store().begin_short_read().await?;
+            memory.resumed = tx.find_setting(RESUMED).await?;
+            memory.is_open.store(false, Ordering::Relaxed);
+            tracing::error!("{}", Error::Closed);
+        }
+        Ok(memory)
     }
 
     /// Writes the uses counted since the last call. What cannot be written stays in memory.

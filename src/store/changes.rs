@@ -15,7 +15,7 @@ pub enum Change {
 }
 
 impl Change {
-    fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Credential(_) => "credential",
             Self::User(_) => "user",
@@ -23,7 +23,7 @@ impl Change {
         }
     }
 
-    fn key(&self) -> String {
+    pub fn key(&self) -> String {
         match self {
             Self::Credential(id) => id.to_string(),
             Self::User(key) => key.clone(),
@@ -32,7 +32,7 @@ impl Change {
     }
 
     /// One that a newer lapsed wrote counts as a change of everything.
-    fn from_row(kind: &str, key: String) -> Self {
+    pub fn from_row(kind: &str, key: String) -> Self {
         match kind {
             "credential" => {
                 Uuid::parse_str(&key).map_or(Self::Everything, |id| Self::Credential(TokenId(id)))

@@ -331,7 +331,7 @@ impl From<Error> for ApiError {
                 return Self::unavailable(detail);
             }
             Error::Store(error) => error.is_transient(),
-            Error::Engine(_) => false,
+            Error::Engine(_) | Error::Mark(_) => false,
         };
         tracing::error!(error = %Causes(&error), "a request failed");
         if is_transient {
