@@ -10,6 +10,7 @@ mod credential;
 mod failures;
 mod fields;
 mod json;
+mod leaks;
 mod oauth2;
 mod openapi;
 mod problem;
@@ -41,3 +42,6 @@ pub async fn serve(
     let answer = move |peer, request| answer::answer(web.clone(), routes.clone(), peer, request);
     listener.serve(answer, stopping).await
 }
+
+#[cfg(test)]
+mod tests;

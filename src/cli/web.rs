@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Result};
 use crate::config::{self, Config};
-use crate::lifecycle::Fault;
 use crate::listener::Listener;
 use crate::service::Service;
 use crate::tls::ServerCertificate;
@@ -54,12 +53,9 @@ impl WebServer {
         self.certificate.clone()
     }
 
-    /// Serves until it is stopped, and then writes what the last requests used.
-    pub async fn run(self, stopping: CancellationToken) -> Result<(), Fault> {
-        let service = Arc::clone(&self.web.service);
-        let served: io::Result<()> = serve(self.listener, self.web, stopping).await;
-        served?;
-        Ok(service.flush().await?)
+    /// Serves until it is stopped.
+    pub async fn run(self, stopping: CancellationToken) -> io::Result<()> {
+        serve(self.listener, self.web, stopping).await
     }
 }
 

@@ -3,19 +3,25 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::error::for_display;
 use super::field::{Field, MAX_DURATION, Parsed};
 use super::table::Table;
 use crate::domain::Name;
 use crate::domain::service::{
-    Kind, KindTerms, Profile, Roles, ScopeInfo, Scopes, Terms, WhoIssues,
+    Kind, KindTerms, LeakKey, Profile, Roles, ScopeInfo, Scopes, Terms, WhoIssues,
 };
 use crate::time::format_span;
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 const YEAR: TimeDelta = TimeDelta::days(365);
 const MAX_TOKENS: u64 = 1_000_000_000;
+const P256_HEAD: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
 const MAX_ROLE_LENGTH: usize = 60;
 const PROFILES: [(&str, Profile); 4] = [
     ("gcore", Profile::Gcore),
@@ -76,6 +82,7 @@ pub(super) fn terms(mut table: Table) -> Option<Terms> {
     if has_scopes {
         terms.scopes = scopes(tables);
     }
+    terms.leak_keys = leak_keys(table.sections("leak_key"));
     is_enabled.then_some(terms)
 }
 
@@ -212,6 +219,31 @@ fn scopes(tables: Vec<Table>) -> Vec<ScopeInfo> {
         Some(ScopeInfo { name, description })
     };
     tables.into_iter().filter_map(read).collect()
+}
+
+fn leak_keys(tables: Vec<Table>) -> Vec<LeakKey> {
+    let read = |mut table: Table| {
+        let id = table.required(
+            "id",
+            "f9525bf080f75b3506ca1ead061add62b8633a346606dc5fe544e29231c6ee0d",
+            Field::string,
+        );
+        let point = table.required("key", "-----BEGIN PUBLIC KEY-----…", |field| {
+            let text = field.text()?;
+            p256_point(text)
+                .ok_or_else(|| "is not a public key in PEM form, on the curve P-256".into())
+        });
+        let (id, point) = (id?, point?);
+        Some(LeakKey { id, point })
+    };
+    tables.into_iter().filter_map(read).collect()
+}
+
+/// The point of a public key, after the head that is the same for all keys of the curve (RFC 5480).
+fn p256_point(pem: &str) -> Option<Vec<u8>> {
+    let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let point = key.strip_prefix(&P256_HEAD[..])?;
+    (point.len() == 65 && point[0] == 4).then(|| point.to_vec())
 }
 
 fn prefix(field: &Field) -> Parsed<String> {

@@ -31,7 +31,13 @@ pub struct ApiBody {
 impl ApiBody {
     pub async fn json<T: DeserializeOwned>(self) -> ApiResult<T> {
         self.require_type(&[JSON])?;
-        read_json(&self.bytes().await?)
+        parse_json(&self.bytes().await?)
+    }
+
+    /// JSON that is parsed by [`parse_json`], because its bytes are signed.
+    pub async fn json_bytes(self, limit: usize) -> ApiResult<Vec<u8>> {
+        self.require_type(&[JSON])?;
+        self.bytes_up_to(limit).await
     }
 
     /// JSON, or nothing, which is the same as `{}`.
@@ -39,17 +45,17 @@ impl ApiBody {
         let has_type = self.headers.contains_key(CONTENT_TYPE);
         let typed = self.require_type(&[JSON]);
         let bytes = self.bytes().await?;
-        if bytes.is_empty() && !has_type {
-            return read_json(b"{}");
+        if has_type || !bytes.is_empty() {
+            typed?;
         }
-        typed?;
-        read_json(if bytes.is_empty() { b"{}" } else { &bytes })
+        let is_empty = bytes.is_empty();
+        parse_json(if is_empty { b"{}".as_slice() } else { &bytes })
     }
 
     /// JSON or a merge patch (RFC 7396).
     pub async fn patch<T: DeserializeOwned>(self) -> ApiResult<T> {
         self.require_type(&[JSON, MERGE_PATCH])?;
-        read_json(&self.bytes().await?)
+        parse_json(&self.bytes().await?)
     }
 
     /// A form (`application/x-www-form-urlencoded`), with the names of `T`; others are ignored, as OAuth asks for.
@@ -168,7 +174,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
     }
 }
 
-pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let detail = format!("The body is not JSON: line {line}, column {column}");
@@ -301,7 +307,7 @@ mod tests {
         #[case] pointer: &str,
         #[case] fix: Option<&str>,
     ) {
-        let error = read_json::<Sample>(body.as_bytes()).unwrap_err();
+        let error = parse_json::<Sample>(body.as_bytes()).unwrap_err();
         assert_eq!(error.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let problem = problem(error);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
@@ -314,7 +320,7 @@ mod tests {
     #[case::not_utf8(b"\"\xff\"")]
     #[case::deep("[".repeat(100_000).into_bytes())]
     fn what_is_no_json_is_a_bad_request(#[case] body: impl AsRef<[u8]>) {
-        let error = read_json::<Sample>(body.as_ref()).unwrap_err();
+        let error = parse_json::<Sample>(body.as_ref()).unwrap_err();
         assert_eq!(error.status(), StatusCode::BAD_REQUEST);
     }
 

@@ -54,8 +54,9 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, web: &AppState) -> ApiResult<Self> {
         let context = RequestContext::from_request_parts(parts, web).await?;
         let presented = web.read_credential(&parts.headers, &parts.uri);
+        let is_guess = !matches!(presented, Ok(None));
         match authenticate(web, &context, presented).await {
-            Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
+            Err(error) if is_guess && error.status() == StatusCode::UNAUTHORIZED => {
                 Err(web.count_failure(context.client(), error))
             }
             result => result,

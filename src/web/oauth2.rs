@@ -2,6 +2,7 @@
 
 mod introspect;
 mod parts;
+mod revoke;
 mod token;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -9,8 +10,11 @@ use utoipa_axum::routes;
 
 use super::state::AppState;
 
+pub use revoke::end;
+
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(introspect::introspect))
+        .routes(routes!(revoke::revoke))
         .routes(routes!(token::token))
 }

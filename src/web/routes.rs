@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use super::answer::note_route;
 use super::openapi::{self, Document};
 use super::state::AppState;
-use super::{api, oauth2, verify, well_known};
+use super::{api, leaks, oauth2, verify, well_known};
 
 /// Route and document come from the same attribute, so that they cannot differ.
 fn routes() -> OpenApiRouter<AppState> {
@@ -18,6 +18,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(openapi::openapi_json))
         .routes(routes!(well_known::authorization_server))
         .routes(routes!(well_known::protected_resource))
+        .routes(routes!(leaks::report))
         .merge(oauth2::routes())
         .merge(api::routes())
 }

@@ -33,7 +33,7 @@ Examples:
 The daemon sweeps as `[schedule] sweep` says, and catches up on missed sweeps.
 It serves metrics and health checks on `[http] listen`.
 SIGTERM and SIGINT stop it after the mails in flight.
-SIGHUP reloads the templates and the log level.")]
+SIGHUP reloads the templates, the log level and the certificate of [web].")]
     Run,
 
     /// Sweep once, then exit (for cron or a Kubernetes CronJob)

@@ -55,8 +55,19 @@ pub struct Terms {
     /// Whether the tokens of people who lost access at a directory stop.
     pub follow_directories: bool,
     pub leak_reports: bool,
+    /// Whose leak reports are answered with a verdict.
+    pub leak_keys: Vec<LeakKey>,
     pub kinds: Vec<KindTerms>,
     pub scopes: Vec<ScopeInfo>,
+}
+
+/// A public key (ECDSA, P-256) of a scanner that reports leaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeakKey {
+    /// As the scanner names it.
+    pub id: String,
+    /// Uncompressed.
+    pub point: Vec<u8>,
 }
 
 /// A kind of the configuration.

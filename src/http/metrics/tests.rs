@@ -82,6 +82,12 @@ fn sample() -> Snapshot {
             ),
         ]
         .into(),
+        service: Some(ServiceHealth {
+            verifications: [("valid", 7), ("expired", 1)].into(),
+            cache_hits: 6,
+            feed_age: Some(Duration::from_millis(250)),
+            requests: [("/api/v1/verify".into(), [(200, 7), (401, 1)].into())].into(),
+        }),
     }
 }
 
@@ -127,6 +133,11 @@ fn all_numbers_of_the_snapshot_are_shown() {
         r#"lapsed_identities{directory="hr",reason="none",status="active"} 118"#,
         r#"lapsed_identities{directory="hr",reason="stale",status="unknown"} 2"#,
         r#"lapsed_identities{directory="new",reason="none",status="disabled"} 0"#,
+        r#"lapsed_verifications_total{outcome="valid"} 7"#,
+        r#"lapsed_verifications_total{outcome="expired"} 1"#,
+        "lapsed_verification_cache_hits_total 6",
+        "lapsed_change_feed_age_seconds 0.25",
+        r#"lapsed_web_requests_total{route="/api/v1/verify",status="401"} 1"#,
         concat!(
             r#"lapsed_build_info{version=""#,
             env!("CARGO_PKG_VERSION"),

@@ -83,7 +83,7 @@ pub async fn token(State(web): State<AppState>, request: Request) -> ApiResult<J
         (service::Error::Refused(_), Grant::RefreshToken) => invalid_grant(),
         (error, _) => error.into(),
     })?;
-    Ok(Json(describe(&web, &exchanged)))
+    Ok(Json(describe(&exchanged)))
 }
 
 /// The token that the client identifies itself by, if it does.
@@ -172,15 +172,15 @@ fn check_scope(access: &Access, scope: Option<&str>) -> ApiResult<()> {
     }
 }
 
-fn describe(web: &Web, exchanged: &Exchanged) -> TokenAnswer {
+fn describe(exchanged: &Exchanged) -> TokenAnswer {
     let credential = &exchanged.access.credential;
-    let left = credential.expires_at.map(|at| at - web.service.now());
+    let life = credential.expires_at.map(|at| at - credential.created_at);
     let refresh = exchanged.refresh.as_ref();
     let scopes = &credential.scopes;
     TokenAnswer {
         access_token: exchanged.access.secret.token.expose_secret().to_owned(),
         token_type: "Bearer",
-        expires_in: left.map_or(0, |left| left.num_seconds().max(0)),
+        expires_in: life.map_or(0, |life| life.num_seconds()),
         refresh_token: refresh.map(|refresh| refresh.secret.token.expose_secret().to_owned()),
         scope: (!scopes.is_unlimited()).then(|| scopes.to_string()),
     }

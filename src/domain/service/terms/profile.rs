@@ -53,6 +53,7 @@ impl Default for Terms {
             session_ttl: TimeDelta::hours(10),
             follow_directories: false,
             leak_reports: false,
+            leak_keys: Vec::new(),
             kinds: vec![],
             scopes: vec![],
         }
