@@ -1,6 +1,7 @@
 //! The API over the network, on an SQLite store.
 
 mod document;
+mod ends;
 mod fixture;
 mod garbage;
 

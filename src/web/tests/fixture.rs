@@ -65,7 +65,12 @@ impl Api {
         settings: Settings,
         routes: impl FnOnce(&AppState) -> TowerToHyperService<Router>,
     ) -> Self {
-        Self::serve(settings, routes, None).await
+        Self::serve(settings, Terms::default(), routes, None).await
+    }
+
+    pub async fn with_terms(terms: Terms) -> Self {
+        let routes = |web: &AppState| TowerToHyperService::new(router(web));
+        Self::serve(Settings::default(), terms, routes, None).await
     }
 
     pub async fn open_tls(settings: Settings) -> Self {
@@ -76,13 +81,15 @@ impl Api {
         let key = made.signing_key.serialize_pem().into();
         let certificate = ServerCertificate::load(&path, &key).unwrap();
         let routes = |web: &AppState| TowerToHyperService::new(router(web));
-        let mut api = Self::serve(settings, routes, Some(certificate)).await;
+        let terms = Terms::default();
+        let mut api = Self::serve(settings, terms, routes, Some(certificate)).await;
         api.trusted = Some(made.cert.der().clone());
         api
     }
 
     async fn serve(
         settings: Settings,
+        terms: Terms,
         routes: impl FnOnce(&AppState) -> TowerToHyperService<Router>,
         certificate: Option<Arc<ServerCertificate>>,
     ) -> Self {
@@ -91,7 +98,7 @@ impl Api {
         let store = Store::open(&url, Access::Create).await.unwrap();
         let terms = Terms {
             headers: vec!["xc-token".to_owned()],
-            ..Terms::default()
+            ..terms
         };
         let policy = Arc::new(policy());
         let service = Service::open(store.clone(), Clock::system(), Arc::new(terms), policy);
