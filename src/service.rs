@@ -46,6 +46,7 @@ use uses::Uses;
 pub use counters::Counts;
 pub use error::Error;
 pub use exchange::{DerivedToken, Exchanged, Grant};
+pub use feed::Feed;
 pub use mark::{Mark, MarkError};
 pub use resume::Resumed;
 

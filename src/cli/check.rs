@@ -14,7 +14,9 @@ use secrecy::ExposeSecret;
 use self::advisory::engine_warning;
 use self::outcome::{Outcome, print_outcome};
 use self::user::{become_user, find_user, is_private_to_service};
-use self::warnings::{account_warnings, coverage_warning, delivery_warning, directory_warnings};
+use self::warnings::{
+    account_warnings, coverage_warning, delivery_warning, directory_warnings, restore_warning,
+};
 use super::args::Check;
 use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
@@ -207,6 +209,9 @@ async fn check_stored(
             deferred.insert(name.to_owned(), format_when(until, now, config.policy.zone));
         }
     };
+    if let Some(text) = restore_warning(store, config).await {
+        warn("service", text);
+    }
     for (name, text) in general_warnings(&mut tx, config, now).await? {
         warn(name, text);
     }

@@ -118,6 +118,7 @@ fn service_health(web: &Web) -> ServiceHealth {
     ServiceHealth {
         verifications: refused.chain([("valid", counts.valid)]).collect(),
         cache_hits: counts.hits,
+        lost_uses: counts.lost_uses,
         feed_age: web.service.feed_age(),
         requests: web.requests(),
     }

@@ -61,7 +61,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
         let tasks = lifecycle.tasks();
         tasks.spawn("presence", presence.run(lifecycle.stopping()));
         if let Some(service) = &service {
-            let mark = setup::find_mark(service);
+            let mark = setup::find_mark(service.store());
             let work = service.start(mark, lifecycle.stopping()).await;
             tasks.spawn("service", work.map_err(Failure::failed)?);
         }

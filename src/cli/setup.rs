@@ -191,9 +191,9 @@ pub(super) fn build_service(
 }
 
 /// The file that shows whether the store was restored.
-pub(super) fn find_mark(service: &Service) -> Option<Mark> {
+pub(super) fn find_mark(store: &Store) -> Option<Mark> {
     let folder = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-    Mark::find(service.store(), folder.as_deref())
+    Mark::find(store, folder.as_deref())
 }
 
 /// An engine that watches nothing.

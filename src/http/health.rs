@@ -120,6 +120,8 @@ pub struct ServiceHealth {
     pub verifications: BTreeMap<&'static str, u64>,
     /// Verifications that were answered from memory.
     pub cache_hits: u64,
+    /// Uses of tokens that found no room in memory, so they are not counted.
+    pub lost_uses: u64,
     /// Since this process last knew what other processes changed; `None` before it knows it.
     pub feed_age: Option<Duration>,
     /// Requests by route and status.

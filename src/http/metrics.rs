@@ -269,6 +269,11 @@ impl Page {
         let hits = IntCounter::new("lapsed_verification_cache_hits_total", help)?;
         hits.inc_by(service.cache_hits);
         self.0.register(Box::new(hits))?;
+        let help =
+            "Uses of tokens that found no room in memory, so that last uses may be out of date.";
+        let lost = IntCounter::new("lapsed_lost_uses_total", help)?;
+        lost.inc_by(service.lost_uses);
+        self.0.register(Box::new(lost))?;
         if let Some(age) = service.feed_age {
             let help = "Seconds since this process last knew what others changed. Above 1, every verification reads the store.";
             self.gauge("lapsed_change_feed_age_seconds", help, age.as_secs_f64())?;

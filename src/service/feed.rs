@@ -24,7 +24,7 @@ const WINDOW: i64 = 10_000;
 /// After so long without a poll, changes may have been purged: everything is forgotten.
 const MAX_GAP: Duration = Duration::from_hours(1);
 
-pub(super) struct Feed {
+pub struct Feed {
     store: Store,
     clock: Clock,
     cache: Arc<Cache>,
@@ -54,7 +54,7 @@ pub(super) struct Memory {
 }
 
 impl Feed {
-    pub fn new(store: Store, clock: Clock, cache: Arc<Cache>, memory: Memory) -> Self {
+    pub(super) fn new(store: Store, clock: Clock, cache: Arc<Cache>, memory: Memory) -> Self {
         Self {
             store,
             clock,
@@ -69,7 +69,7 @@ impl Feed {
     }
 
     /// Polls until it is stopped. While that fails, the cache is not used.
-    pub async fn run(mut self, stopping: CancellationToken) {
+    pub(super) async fn run(mut self, stopping: CancellationToken) {
         let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut has_failed = false;

@@ -30,9 +30,7 @@ impl Service {
         mark: Option<Mark>,
         stopping: CancellationToken,
     ) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
-        let memory = self.recall(mark).await?;
-        let (store, clock) = (self.store().clone(), self.clock.clone());
-        let feed = Feed::new(store, clock, Arc::clone(&self.cache), memory);
+        let feed = self.feed(mark).await?;
         let service = Arc::clone(self);
         Ok(async move {
             tokio::join!(
@@ -42,6 +40,13 @@ impl Service {
             );
             service.flush().await
         })
+    }
+
+    /// The change feed, which [`Service::start`] polls.
+    pub async fn feed(&self, mark: Option<Mark>) -> Result<Feed> {
+        let memory = self.recall(mark).await?;
+        let (store, clock) = (self.store().clone(), self.clock.clone());
+        Ok(Feed::new(store, clock, Arc::clone(&self.cache), memory))
     }
 
     /// Compares the store with what this machine remembers of it.

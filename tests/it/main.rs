@@ -16,4 +16,5 @@ mod nocodb;
 mod sql;
 mod store;
 mod unreadable;
+mod verifying;
 mod world;

@@ -5,11 +5,24 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use crate::causes::Causes;
 use crate::cli::output::when::format_when;
+use crate::cli::setup;
 use crate::config::Config;
 use crate::domain::{Cover, account_key};
 use crate::nearest::nearest;
-use crate::store::{self, DirectoryRow, Tx};
+use crate::service;
+use crate::store::{self, DirectoryRow, Store, Tx};
+
+/// That no token is verified, because the store was restored.
+pub(super) async fn restore_warning(store: &Store, config: &Config) -> Option<String> {
+    let mark = config.service.as_ref().and(setup::find_mark(store))?;
+    match mark.is_in(store).await {
+        Ok(true) => None,
+        Ok(false) => Some(service::Error::Closed.to_string()),
+        Err(error) => Some(format!("{}; let this user read it", Causes(&error))),
+    }
+}
 
 pub(super) async fn delivery_warning(
     tx: &mut Tx,
