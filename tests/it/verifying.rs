@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::TokenId;
@@ -13,7 +15,7 @@ use lapsed::domain::service::{
 use lapsed::service::issue::Issued;
 use lapsed::service::people::{NewUser, RoleChange, UserChange};
 use lapsed::service::{DerivedToken, Error, Exchanged, Feed, Grant, Mark, Service};
-use lapsed::store::{Access as StoreAccess, Change, Store};
+use lapsed::store::{Access as StoreAccess, Change, Store, TABLES};
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
 use tokio::task::yield_now;
@@ -587,4 +589,76 @@ async fn a_store_with_the_mark_is_verified_after_a_restart(#[values(Sqlite, Post
     let last = mark.find_last().unwrap().unwrap();
     let mut tx = here.store.begin_read().await.unwrap();
     assert_eq!(tx.last_change_id().await.unwrap(), last.id);
+}
+
+/// Everything that the database has, with its log and a backup.
+async fn dump(world: &World) -> Vec<u8> {
+    if world.fresh.db == Postgres {
+        let mut dump = String::new();
+        for table in TABLES {
+            let rows = format!("SELECT t::text FROM {table} AS t");
+            dump += &world.fresh.texts(&rows).await.concat();
+        }
+        return dump.into_bytes();
+    }
+    world
+        .here
+        .store
+        .backup(&copy_of(&world.fresh))
+        .await
+        .unwrap();
+    let files = std::fs::read_dir(world.fresh.folder()).unwrap();
+    let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    files.collect::<Vec<_>>().concat()
+}
+
+/// The forms in which a text may be found: as it is, its halves, in hexadecimal and in base64.
+fn forms(secret_key: &str) -> Vec<String> {
+    let halves = secret_key.split_at(secret_key.len() / 2);
+    let parts = [secret_key, &secret_key[..43], halves.0, halves.1];
+    let hex = |part: &str| part.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let forms = parts.iter().flat_map(|part| {
+        let base64 = STANDARD_NO_PAD.encode(part);
+        // The last character depends on what follows.
+        let base64 = base64[..base64.len() - 1].to_owned();
+        [(*part).to_owned(), hex(part), base64]
+    });
+    forms.collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn neither_store_nor_backup_has_a_secret_or_half_of_it(#[values(Sqlite, Postgres)] db: Db) {
+    let mut world = World::new(db).await;
+    let here = &mut world.here;
+    let issued = here.issue().await;
+    let id = issued.credential.id;
+    let renewed = here.regenerate(id, TimeDelta::hours(1)).await;
+    here.poll().await;
+    let caller = here.verify(&presented(&renewed.secret)).await.unwrap();
+    let grant = Grant::ClientCredentials;
+    let exchanged = here.service.exchange(grant, &caller).await.unwrap();
+    let (access, refresh) = tokens(&exchanged);
+    let secrets = [
+        &issued.secret,
+        &renewed.secret,
+        &access.secret,
+        &refresh.secret,
+    ];
+    for secret in secrets {
+        here.verify(&presented(secret)).await.unwrap();
+        here.verify_from(&presented(secret), THERE)
+            .await
+            .unwrap_err();
+    }
+    here.service.flush().await.unwrap();
+    let dump = dump(&world).await;
+    let has = |text: &str| dump.windows(text.len()).any(|part| part == text.as_bytes());
+    // It would be found.
+    assert!(has(issued.credential.public_id.as_str()));
+    for secret in secrets {
+        for form in forms(secret.secret_key.expose_secret()) {
+            assert!(!has(&form), "the store has a secret as {form}");
+        }
+    }
 }
