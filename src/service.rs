@@ -16,6 +16,7 @@ pub mod issue;
 mod manage;
 mod mark;
 mod packed;
+pub mod pages;
 pub mod people;
 pub mod policy_check;
 pub mod preferences;
@@ -24,8 +25,10 @@ mod record;
 mod regenerate;
 mod resume;
 mod run;
+mod shown;
 mod uses;
 mod verify;
+pub mod watching;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +44,7 @@ use crate::store::{self, Store, Tx};
 use cache::Cache;
 use counters::Counters;
 use reader::Reader;
+use shown::Shown;
 use uses::Uses;
 
 pub use counters::Counts;
@@ -64,6 +68,7 @@ pub struct Service {
     cache: Arc<Cache>,
     reader: Reader,
     uses: Uses,
+    shown: Arc<Shown>,
     counters: Counters,
     /// Off while nobody has decided about a store that was restored.
     is_open: Arc<AtomicBool>,
@@ -81,6 +86,7 @@ impl Service {
             policy,
             cache,
             uses: Uses::default(),
+            shown: Arc::default(),
             counters: Counters::default(),
             is_open: Arc::new(AtomicBool::new(true)),
         })

@@ -3,6 +3,7 @@
 //! A [`Store`] opens transactions; every query is a method of [`Tx`], written once for both databases.
 //! Dropping a transaction rolls it back.
 
+mod account_notices;
 mod addresses;
 mod changes;
 mod cluster;
@@ -49,6 +50,7 @@ use cluster::{Cluster, LinkPool, SHORT_LIMIT};
 use file::OpenFile;
 use session::{LONG_LIMIT, Session, guarded};
 
+pub use account_notices::AccountNotice;
 pub use addresses::RefusedAddress;
 pub use changes::Change;
 #[cfg(feature = "test-support")]

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::listener::Listener;
 
 pub use address::ClientAddress;
-pub use state::{AppState, Settings, Web};
+pub use state::{AppState, Settings, SourcePages, Web};
 
 /// Connections served at once.
 pub const MAX_CONNECTIONS: usize = 1024;

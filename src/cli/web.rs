@@ -7,11 +7,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Result};
+use super::setup;
 use crate::config::{self, Config};
 use crate::listener::Listener;
 use crate::service::Service;
 use crate::tls::ServerCertificate;
-use crate::web::{AppState, ClientAddress, MAX_CONNECTIONS, Settings, Web, serve};
+use crate::web::{AppState, ClientAddress, MAX_CONNECTIONS, Settings, SourcePages, Web, serve};
 
 /// The listener, bound before the daemon reports that it is ready.
 pub(super) struct WebServer {
@@ -40,7 +41,7 @@ impl WebServer {
         };
         Ok(Some(Self {
             listener,
-            web: Arc::new(Web::new(service, settings(&config.web))),
+            web: Arc::new(Web::new(service, settings(config))),
             certificate,
         }))
     }
@@ -78,7 +79,20 @@ fn load_certificate(web: &config::Web) -> Result<Option<Arc<ServerCertificate>>>
     Ok(certificate)
 }
 
-fn settings(web: &config::Web) -> Settings {
+/// A source that cannot be built has no pages.
+fn source_pages(sources: &[config::SourceConfig]) -> SourcePages {
+    let sources = sources
+        .iter()
+        .filter_map(|source| setup::build_source(source).ok());
+    let sources: Vec<_> = sources.collect();
+    SourcePages::new(move |name, external_id| {
+        let watched = sources.iter().find(|watched| watched.terms.name == name)?;
+        watched.source.token_page(external_id)
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    let web = &config.web;
     let is_open = web
         .listen
         .is_some_and(|listen| !listen.ip().to_canonical().is_loopback());
@@ -90,5 +104,6 @@ fn settings(web: &config::Web) -> Settings {
             config::ClientAddress::Forwarded => ClientAddress::Forwarded,
         },
         only_proxies: is_open && web.tls.is_none(),
+        pages: source_pages(&config.sources),
     }
 }

@@ -32,8 +32,19 @@ impl Service {
         let mut tx = self.store.begin_short_read().await?;
         let credential = tx.find_credentials(&[id]).await?.pop();
         let credential = credential.ok_or_else(Problem::unknown)?;
-        let found = load_found(&mut tx, actor, credential).await?;
-        self.check_subject(actor, Operation::ReadToken, &found)?;
+        self.load_checked(&mut tx, actor, credential, Operation::ReadToken)
+            .await
+    }
+
+    pub(super) async fn load_checked(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        credential: Credential,
+        operation: Operation,
+    ) -> Result<Found, Error> {
+        let found = load_found(tx, actor, credential).await?;
+        self.check_subject(actor, operation, &found)?;
         Ok(found)
     }
 
@@ -50,8 +61,7 @@ impl Service {
         let Some(credential) = tx.lock_credential(id).await? else {
             return Err(self.refuse_foreign(tx, actor, id, operation).await?.into());
         };
-        let found = load_found(tx, actor, credential).await?;
-        self.check_subject(actor, operation, &found)?;
+        let found = self.load_checked(tx, actor, credential, operation).await?;
         let is_managed = matches!(operation, Operation::DisableToken | Operation::DeleteToken);
         if found.credential.kind.is_internal() && !is_managed {
             return Err(Problem::new(
@@ -122,7 +132,7 @@ pub fn subject_of(token: &Token) -> Subject {
     }
 }
 
-fn foreign(token: &Token) -> Problem {
+pub(super) fn foreign(token: &Token) -> Problem {
     Problem::new(
         ProblemKind::Conflict,
         format!(

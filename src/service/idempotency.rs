@@ -19,7 +19,7 @@ use crate::domain::TokenId;
 use crate::domain::service::{CredentialState, Problem, ProblemKind};
 use crate::store::{IdempotencyRow, Tx};
 
-use super::Error;
+use super::{Error, Service};
 
 /// How long a lost answer can be had again.
 const ANSWER_TTL: TimeDelta = TimeDelta::hours(1);
@@ -35,6 +35,22 @@ pub struct Repeatable {
     /// The whole token of the caller.
     secret: SecretString,
     body_digest: String,
+}
+
+impl Service {
+    /// The answer that this request was given before, if it was.
+    ///
+    /// # Errors
+    /// If the key was used for another request, or the answer cannot be given again.
+    pub async fn answer_again(&self, request: &Repeatable) -> Result<Option<String>, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short_read().await?;
+        let known = tx.find_idempotency(&request.key_digest()).await?;
+        match known.filter(|known| now < known.created_at + KEY_TTL) {
+            Some(known) => request.answer_again(&mut tx, known, now).await.map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 impl Repeatable {

@@ -1,6 +1,6 @@
 //! Issues tokens.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::service::{
     Actor, Credential, CredentialState, Grant, Kind, NewSecret, NewToken, Problem, ProblemKind,
@@ -9,6 +9,7 @@ use crate::domain::service::{
 use crate::domain::{Cell, LOCAL_SOURCE, Token, TokenId, account_key};
 use crate::store::Tx;
 use crate::text::is_unsafe;
+use crate::time::shift;
 
 use super::audit;
 use super::idempotency::Repeatable;
@@ -32,6 +33,18 @@ pub struct Once<'a> {
 }
 
 impl Once<'_> {
+    /// What was answered before; `None` if the request is new.
+    pub(super) async fn claim(
+        once: Option<&Self>,
+        tx: &mut Tx,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Outcome>, Error> {
+        match once {
+            Some(once) => Ok(once.request.claim(tx, now).await?.map(Outcome::Again)),
+            None => Ok(None),
+        }
+    }
+
     pub(super) async fn settle(&self, tx: &mut Tx, issued: &Issued) -> Result<(), Error> {
         let Credential { id, secret, .. } = &issued.credential;
         let answer = (self.answer)(issued);
@@ -60,6 +73,11 @@ const MAX_NAME: usize = 100;
 const MAX_DESCRIPTION: usize = 1000;
 
 impl Service {
+    /// Records in the background that the new secret of this token was handed over.
+    pub fn note_shown(&self, id: TokenId) {
+        self.shown.note(id, &self.store, &self.clock);
+    }
+
     /// Issues a token.
     ///
     /// # Errors
@@ -80,12 +98,12 @@ impl Service {
         &self,
         actor: &Actor,
         new: &NewToken,
-        once: &Once<'_>,
+        once: Option<&Once<'_>>,
     ) -> Result<Outcome, Error> {
         actor.may_issue(self.terms.issuers)?;
         check_name(&new.name)?;
         check_description(new.description.as_deref())?;
-        let work = || self.try_issue(actor, new, Some(once));
+        let work = || self.try_issue(actor, new, once);
         self.store.retrying(work).await
     }
 
@@ -97,47 +115,15 @@ impl Service {
     ) -> Result<Outcome, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
-        if let Some(once) = once
-            && let Some(answer) = once.request.claim(&mut tx, now).await?
-        {
-            return Ok(Outcome::Again(answer));
+        if let Some(again) = Once::claim(once, &mut tx, now).await? {
+            return Ok(again);
         }
         let person = self.find_issuer(&mut tx, actor, new).await?;
         let account = self.choose_account(&mut tx, actor, new, &person).await?;
-        let role = self.choose_role(actor, new, &person, account.as_ref())?;
-        let kind = new.kind.clone();
-        let grant = Grant {
-            account: account.as_ref().map(|account| account.key.as_str()),
-            rank: self.rank(role.as_deref()),
-            scopes: &new.scopes,
-            networks: &new.networks,
-        };
-        actor.may_give(&grant)?;
-        let from = new.not_before.map_or(now, |at| at.max(now));
-        let expires_at = self.terms.expiry(&kind, new.lifetime, from)?;
-        check_not_before(new.not_before, expires_at)?;
+        let (credential, secret) =
+            self.make_credential(actor, new, &person, account.as_ref(), now)?;
         self.take_place(&mut tx, account.as_ref(), &person, now)
             .await?;
-        let public_id = PublicId::generate();
-        let secret = NewSecret::generate(&self.terms.head(&kind), &public_id);
-        let credential = Credential {
-            id: TokenId::new(LOCAL_SOURCE, public_id.as_str()),
-            kind,
-            issuer: person.key.clone(),
-            account: account.as_ref().map(|account| account.key.clone()),
-            role,
-            scopes: new.scopes.clone(),
-            networks: new.networks.clone(),
-            created_at: now,
-            not_before: new.not_before,
-            expires_at,
-            state: CredentialState::Active,
-            secret: first_secret(&secret, now),
-            old_secret: None,
-            parent: None,
-            version: 1,
-            public_id,
-        };
         tx.insert_credential(&credential).await?;
         let record = Record {
             name: Cell::Value(new.name.trim().to_owned()),
@@ -167,6 +153,48 @@ impl Service {
         }
         self.commit(tx, &[]).await?;
         Ok(Outcome::Made(Box::new(issued)))
+    }
+
+    /// Fails if the actor may not, or the policy forbids it.
+    fn make_credential(
+        &self,
+        actor: &Actor,
+        new: &NewToken,
+        person: &ServicePerson,
+        account: Option<&ServiceAccount>,
+        now: DateTime<Utc>,
+    ) -> Result<(Credential, NewSecret), Problem> {
+        let role = self.choose_role(actor, new, person, account)?;
+        actor.may_give(&Grant {
+            account: account.map(|account| account.key.as_str()),
+            rank: self.rank(role.as_deref()),
+            scopes: &new.scopes,
+            networks: &new.networks,
+        })?;
+        let from = new.not_before.map_or(now, |at| at.max(now));
+        let expires_at = self.terms.expiry(&new.kind, new.lifetime, from)?;
+        check_not_before(new.not_before, expires_at, now)?;
+        let public_id = PublicId::generate();
+        let secret = NewSecret::generate(&self.terms.head(&new.kind), &public_id);
+        let credential = Credential {
+            id: TokenId::new(LOCAL_SOURCE, public_id.as_str()),
+            kind: new.kind.clone(),
+            issuer: person.key.clone(),
+            account: account.map(|account| account.key.clone()),
+            role,
+            scopes: new.scopes.clone(),
+            networks: new.networks.clone(),
+            created_at: now,
+            not_before: new.not_before,
+            expires_at,
+            state: CredentialState::Active,
+            secret: first_secret(&secret, now),
+            old_secret: None,
+            parent: None,
+            version: 1,
+            public_id,
+        };
+        Ok((credential, secret))
     }
 
     /// Whose token it will be.
@@ -402,10 +430,18 @@ pub(super) fn check_description(description: Option<&str>) -> Result<(), Problem
     Ok(())
 }
 
+/// A token that begins to work later than in ten years is a mistake.
+const MAX_WAIT: TimeDelta = TimeDelta::days(3653);
+
 fn check_not_before(
     not_before: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
 ) -> Result<(), Problem> {
+    if not_before.is_some_and(|from| shift(now, MAX_WAIT) < from) {
+        let detail = "the token would begin to work in more than ten years";
+        return Err(Problem::invalid("/not_before", detail).fix("choose an earlier begin"));
+    }
     match (not_before, expires_at) {
         (Some(from), Some(until)) if until <= from => Err(Problem::invalid(
             "/not_before",

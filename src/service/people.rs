@@ -16,6 +16,10 @@ use super::record::Record;
 use super::{Error, Service, audit};
 
 /// What is said about a user; each `Some` replaces what is there.
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserChange {
     pub name: Option<Option<String>>,
@@ -23,7 +27,6 @@ pub struct UserChange {
     pub is_sso: Option<bool>,
     /// Of a machine user.
     pub owners: Option<Vec<Address>>,
-    /// Roles by account; `None` takes the person out of it. Without a role in words, the lowest.
     pub roles: Vec<RoleChange>,
 }
 
@@ -74,7 +77,7 @@ impl Service {
         user: &NewUser,
         change: &UserChange,
     ) -> Result<ServicePerson, Error> {
-        self.may_change_user(actor, change)?;
+        may_change_user(actor, change)?;
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
         let key = user.key();
@@ -131,7 +134,7 @@ impl Service {
             .fix("read them again, and repeat the change if it still applies")
             .into());
         }
-        self.may_change_user(actor, change)?;
+        may_change_user(actor, change)?;
         self.apply_to_user(&mut tx, actor, &mut person, change)
             .await?;
         self.save_user(tx, actor, "user.change", person, now).await
@@ -153,7 +156,7 @@ impl Service {
             .lock_user(&mut tx, actor, key, Operation::WriteUsers)
             .await?;
         // Their tokens in other accounts stop, too.
-        self.check_reach_everywhere(actor, &person)?;
+        check_reach_everywhere(actor, &person)?;
         if person.disabled_at.is_none() == is_enabled {
             return Ok(person);
         }
@@ -268,56 +271,6 @@ impl Service {
         Ok(person)
     }
 
-    /// What only super admins may change, and roles that are more than the actor's own.
-    fn may_change_user(&self, actor: &Actor, change: &UserChange) -> Result<(), Problem> {
-        actor.may(Operation::WriteUsers)?;
-        if actor.is_super() {
-            return Ok(());
-        }
-        let is_for_super =
-            change.is_super.is_some() || change.is_sso.is_some() || change.owners.is_some();
-        if is_for_super {
-            return Err(Problem::new(
-                ProblemKind::Forbidden,
-                "only a super admin may change who is a super admin, signs in by SSO or owns a machine user",
-            ));
-        }
-        let own = actor.administers();
-        let is_elsewhere = |change: &RoleChange| Some(change.account().as_str()) != own;
-        if change.roles.is_empty() || change.roles.iter().any(is_elsewhere) {
-            if change.roles.is_empty() && change.name.is_some() {
-                return Ok(());
-            }
-            return Err(Problem {
-                pointer: Some("/account"),
-                ..Problem::new(
-                    ProblemKind::Forbidden,
-                    "an administrator manages only the people of their own account",
-                )
-                .fix(format!("name the account {:?}", own.unwrap_or_default()))
-            });
-        }
-        Ok(())
-    }
-
-    /// Whoever is also in other accounts is stopped by super admins only.
-    fn check_reach_everywhere(&self, actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
-        let own = actor.administers();
-        let is_only_here = !person.is_super
-            && person
-                .roles
-                .keys()
-                .all(|account| Some(account.as_str()) == own);
-        if actor.is_super() || is_only_here {
-            return Ok(());
-        }
-        Err(Problem::new(
-            ProblemKind::Forbidden,
-            "this user is also in other accounts, so only a super admin may disable or enable them",
-        )
-        .fix("take away their role in your account instead"))
-    }
-
     async fn apply_to_user(
         &self,
         tx: &mut Tx,
@@ -406,6 +359,56 @@ impl Service {
         self.commit(tx, &[Change::User(person.key.clone())]).await?;
         Ok(visible(actor, person))
     }
+}
+
+/// What only super admins may change, and roles that are more than the actor's own.
+fn may_change_user(actor: &Actor, change: &UserChange) -> Result<(), Problem> {
+    actor.may(Operation::WriteUsers)?;
+    if actor.is_super() {
+        return Ok(());
+    }
+    let is_for_super =
+        change.is_super.is_some() || change.is_sso.is_some() || change.owners.is_some();
+    if is_for_super {
+        return Err(Problem::new(
+            ProblemKind::Forbidden,
+            "only a super admin may change who is a super admin, signs in by SSO or owns a machine user",
+        ));
+    }
+    let own = actor.administers();
+    let is_elsewhere = |change: &RoleChange| Some(change.account().as_str()) != own;
+    if change.roles.is_empty() || change.roles.iter().any(is_elsewhere) {
+        if change.roles.is_empty() && change.name.is_some() {
+            return Ok(());
+        }
+        return Err(Problem {
+            pointer: Some("/account"),
+            ..Problem::new(
+                ProblemKind::Forbidden,
+                "an administrator manages only the people of their own account",
+            )
+            .fix(format!("name the account {:?}", own.unwrap_or_default()))
+        });
+    }
+    Ok(())
+}
+
+/// Whoever is also in other accounts is stopped by super admins only.
+fn check_reach_everywhere(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
+    let own = actor.administers();
+    let is_only_here = !person.is_super
+        && person
+            .roles
+            .keys()
+            .all(|account| Some(account.as_str()) == own);
+    if actor.is_super() || is_only_here {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::Forbidden,
+        "this user is also in other accounts, so only a super admin may disable or enable them",
+    )
+    .fix("take away their role in your account instead"))
 }
 
 /// An admin knows of the people of their account.

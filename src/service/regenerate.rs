@@ -42,9 +42,9 @@ impl Service {
         id: TokenId,
         version: Option<i64>,
         how: &Regeneration,
-        once: &Once<'_>,
+        once: Option<&Once<'_>>,
     ) -> Result<Outcome, Error> {
-        let work = || self.try_regenerate(actor, id, version, how, Some(once));
+        let work = || self.try_regenerate(actor, id, version, how, once);
         self.store.retrying(work).await
     }
 
@@ -59,10 +59,8 @@ impl Service {
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
         // Before the version: the first request has changed it.
-        if let Some(once) = once
-            && let Some(answer) = once.request.claim(&mut tx, now).await?
-        {
-            return Ok(Outcome::Again(answer));
+        if let Some(again) = Once::claim(once, &mut tx, now).await? {
+            return Ok(again);
         }
         let found = self
             .lock_for(&mut tx, actor, id, Operation::RegenerateToken, version)
@@ -75,8 +73,7 @@ impl Service {
             token: known,
             ..
         } = found;
-        let was_counted = credential.expires_at.is_none_or(|at| now < at);
-        if !was_counted {
+        if credential.expires_at.is_some_and(|at| at <= now) {
             self.take_place(&mut tx, account.as_ref(), &person, now)
                 .await?;
         }
@@ -84,25 +81,9 @@ impl Service {
             .terms
             .regenerated_expiry(&credential, how.lifetime, now)?;
         let secret = NewSecret::generate(&self.terms.head(&credential.kind), &credential.public_id);
-        let next = StoredSecret {
-            number: credential.secret.number.saturating_add(1),
-            ..first_secret(&secret, now)
-        };
-        let overlap = if how.is_leaked {
-            TimeDelta::zero()
-        } else {
-            how.overlap.unwrap_or(self.terms.overlap)
-        };
-        let overlap_end = shift(now, overlap);
-        let valid_until = credential
-            .expires_at
-            .map_or(overlap_end, |at| at.min(overlap_end));
-        let still_valid = |old: &OldSecret| now < old.valid_until;
-        let ended = credential.old_secret.take().filter(still_valid);
-        credential.old_secret = Some(OldSecret {
-            secret: std::mem::replace(&mut credential.secret, next),
-            valid_until,
-        });
+        let overlap = how.overlap.unwrap_or(self.terms.overlap);
+        let overlap = Some(overlap).filter(|_| !how.is_leaked).unwrap_or_default();
+        let (ended, valid_until) = replace_secret(&mut credential, &secret, overlap, now);
         credential.expires_at = expires_at;
         tx.save_credential(&credential).await?;
         credential.version += 1;
@@ -126,7 +107,7 @@ impl Service {
             token: token.unwrap_or(known),
             credential,
             secret,
-            ended_secret: ended.map(|old| old.secret.number),
+            ended_secret: ended,
         };
         if let Some(once) = once {
             once.settle(&mut tx, &issued).await?;
@@ -167,6 +148,31 @@ impl Service {
             networks: &credential.networks,
         })
     }
+}
+
+/// Makes the new secret the current one. Returns the number of an older one that still worked and ends now, and until when
+/// the last one works.
+fn replace_secret(
+    credential: &mut Credential,
+    secret: &NewSecret,
+    overlap: TimeDelta,
+    now: DateTime<Utc>,
+) -> (Option<u32>, DateTime<Utc>) {
+    let next = StoredSecret {
+        number: credential.secret.number.saturating_add(1),
+        ..first_secret(secret, now)
+    };
+    let overlap_end = shift(now, overlap);
+    let valid_until = credential
+        .expires_at
+        .map_or(overlap_end, |at| at.min(overlap_end));
+    let still_valid = |old: &OldSecret| now < old.valid_until;
+    let ended = credential.old_secret.take().filter(still_valid);
+    credential.old_secret = Some(OldSecret {
+        secret: std::mem::replace(&mut credential.secret, next),
+        valid_until,
+    });
+    (ended.map(|old| old.secret.number), valid_until)
 }
 
 /// Ends what the credential was exchanged for, and what that was exchanged for.

@@ -42,14 +42,22 @@ impl ApiBody {
 
     /// JSON, or nothing, which is the same as `{}`.
     pub async fn json_or_empty<T: DeserializeOwned>(self) -> ApiResult<T> {
+        parse_json(&self.json_or_empty_bytes().await?)
+    }
+
+    /// The bytes of a body that is JSON, or nothing, which is the same as `{}`; to be read by [`parse_json`].
+    pub async fn json_or_empty_bytes(self) -> ApiResult<Vec<u8>> {
         let has_type = self.headers.contains_key(CONTENT_TYPE);
         let typed = self.require_type(&[JSON]);
         let bytes = self.bytes().await?;
-        if has_type || !bytes.is_empty() {
+        if !bytes.is_empty() || has_type {
             typed?;
         }
-        let is_empty = bytes.is_empty();
-        parse_json(if is_empty { b"{}".as_slice() } else { &bytes })
+        Ok(if bytes.is_empty() {
+            b"{}".to_vec()
+        } else {
+            bytes
+        })
     }
 
     /// JSON or a merge patch (RFC 7396).

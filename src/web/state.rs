@@ -1,5 +1,6 @@
 //! What the handlers share.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,30 @@ pub struct Settings {
     pub client_address: ClientAddress,
     /// Whether only trusted proxies are served: beyond loopback without TLS.
     pub only_proxies: bool,
+    pub pages: SourcePages,
+}
+
+type FindPage = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
+
+/// Where the tokens of other sources are managed.
+#[derive(Clone, Default)]
+pub struct SourcePages(Option<Arc<FindPage>>);
+
+impl SourcePages {
+    /// `find` gets a source and an external id.
+    pub fn new(find: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(find)))
+    }
+
+    pub fn find(&self, source: &str, external_id: &str) -> Option<String> {
+        self.0.as_ref()?(source, external_id)
+    }
+}
+
+impl fmt::Debug for SourcePages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourcePages")
+    }
 }
 
 /// The state of every handler of the API.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod api;
 #[macro_use]
 #[path = "../support/assert.rs"]
 mod assert;

@@ -139,7 +139,7 @@ impl World {
     }
 }
 
-fn new_token(user: &str) -> NewToken {
+pub fn new_token(user: &str) -> NewToken {
     NewToken {
         name: "ci".into(),
         description: None,
@@ -746,7 +746,7 @@ async fn a_repeated_request_gets_the_same_answer(#[values(Sqlite, Postgres)] db:
         };
         world
             .service
-            .issue_once(&caller, &new_token(""), &once)
+            .issue_once(&caller, &new_token(""), Some(&once))
             .await
     };
     let Outcome::Made(made) = ask("key", "body").await.unwrap() else {

@@ -1,0 +1,58 @@
+//! Notices that a person reads in their account.
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::domain::{TokenId, Topic};
+use crate::time::MAX_INSTANT;
+
+use super::{Result, Tx, on};
+
+#[derive(Debug, Clone, FromRow)]
+pub struct AccountNotice {
+    pub id: Uuid,
+    pub token_id: Option<TokenId>,
+    /// The token's name, or the subject of a notice without a token.
+    pub token_name: Option<String>,
+    pub topic: Topic,
+    /// In seconds; for expiry only.
+    pub step: Option<i64>,
+    pub read_at: Option<DateTime<Utc>>,
+    pub planned_at: DateTime<Utc>,
+}
+
+impl Tx {
+    /// A page of a person's notices before `before`, newest first.
+    pub async fn list_account_notices(
+        &mut self,
+        recipient_key: &str,
+        is_unread: bool,
+        before: Option<(DateTime<Utc>, Uuid)>,
+        limit: i64,
+    ) -> Result<Vec<AccountNotice>> {
+        let (at, id) = before.unwrap_or((MAX_INSTANT, Uuid::max()));
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT n.id, n.token_id, n.topic, n.step, n.read_at, n.planned_at,
+                COALESCE(NULLIF(t.name, ''), t.external_id, n.title, n.subject) AS token_name
+             FROM notice n LEFT JOIN token t ON t.id = n.token_id
+             WHERE n.channel = 'account' AND n.recipient_key = $1 AND (n.read_at IS NULL OR NOT $2)
+               AND n.state = 'sent' AND n.planned_at <= $3 AND (n.planned_at, n.id) < ($3, $4)
+             ORDER BY n.planned_at DESC, n.id DESC LIMIT $5")
+            .bind(recipient_key).bind(is_unread).bind(at).bind(id).bind(limit).fetch_all(c).await)
+    }
+
+    /// Returns `false` if the person has no such notice. When it was first read stays.
+    pub async fn mark_notice_read(
+        &mut self,
+        recipient_key: &str,
+        id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let marked = on!(self, c: Db => sqlx::query(
+            "UPDATE notice SET read_at = COALESCE(read_at, $3)
+             WHERE id = $2 AND channel = 'account' AND recipient_key = $1")
+            .bind(recipient_key).bind(id).bind(now).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(marked > 0)
+    }
+}

@@ -1,0 +1,260 @@
+//! Answers with a secret: to a new token and to a regenerated one.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use chrono::{DateTime, Utc};
+use hyper::body::{Frame, SizeHint};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::target::find_version;
+use super::token_body::{IssuedToken, LifetimeFields, read_id, read_span};
+use crate::domain::TokenId;
+use crate::domain::service::{NewToken, Operation, Regeneration};
+use crate::service::Service;
+use crate::service::idempotency::Repeatable;
+use crate::service::issue::{Issued, Once, Outcome};
+use crate::web::body::{ApiBody, ApiPath, parse_json};
+use crate::web::caller::{Caller, Precondition, etag};
+use crate::web::openapi::Problems;
+use crate::web::problem::{ApiError, ApiResult};
+use crate::web::state::{AppState, Web};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What is answered, and answered again to a repeated request.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    id: TokenId,
+    version: i64,
+    body: serde_json::Value,
+}
+
+/// # Errors
+/// If the key of the request cannot be one.
+pub fn repeatable(
+    headers: &HeaderMap,
+    caller: &Caller,
+    path: &str,
+    body: &[u8],
+) -> ApiResult<Option<Repeatable>> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    let key = key.to_str().ok().filter(|_| keys.next().is_none());
+    let key = key.ok_or_else(|| ApiError::bad_request("Send one Idempotency-Key in ASCII"))?;
+    let parts = [path.as_bytes(), body];
+    let read = Repeatable::new(key, caller.token.clone(), &parts);
+    Ok(Some(read.map_err(|problem| {
+        ApiError::bad_request(problem.to_string())
+    })?))
+}
+
+pub async fn answer_again(web: &Web, request: Option<&Repeatable>) -> ApiResult<Option<String>> {
+    match request {
+        Some(request) => Ok(web.service.answer_again(request).await?),
+        None => Ok(None),
+    }
+}
+
+/// The answer with a secret.
+pub fn respond(status: StatusCode, answer: &str) -> Response<Body> {
+    let Ok(answer) = serde_json::from_str::<Answer>(answer) else {
+        return axum::response::IntoResponse::into_response(ApiError::internal());
+    };
+    let body = Bytes::from(serde_json::to_vec(&answer.body).unwrap_or_default());
+    respond_with(status, &answer, Body::from(body))
+}
+
+fn respond_with(status: StatusCode, answer: &Answer, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::ETAG, etag(answer.version));
+    let location = format!("/api/v1/tokens/{}", answer.id);
+    if status == StatusCode::CREATED
+        && let Ok(location) = HeaderValue::try_from(location)
+    {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}
+
+fn make_answer(web: &Web, issued: &Issued, now: DateTime<Utc>) -> Answer {
+    let endpoint = web.settings.base_url.as_ref().map(ToString::to_string);
+    let body = IssuedToken::new(issued, endpoint, now);
+    Answer {
+        id: issued.credential.id,
+        version: issued.credential.version,
+        body: serde_json::to_value(body).unwrap_or_default(),
+    }
+}
+
+/// The first answer: the token counts as shown once its body is handed over.
+fn respond_first(web: &Web, status: StatusCode, issued: &Issued) -> Response<Body> {
+    let answer = make_answer(web, issued, web.service.now());
+    let data = Bytes::from(serde_json::to_vec(&answer.body).unwrap_or_default());
+    let body = ShownBody {
+        data: Some(data),
+        service: Arc::clone(&web.service),
+        id: answer.id,
+    };
+    respond_with(status, &answer, Body::new(body))
+}
+
+fn finish(web: &Web, status: StatusCode, outcome: Outcome) -> Response<Body> {
+    match outcome {
+        Outcome::Made(issued) => respond_first(web, status, &issued),
+        Outcome::Again(answer) => respond(status, &answer),
+    }
+}
+
+pub async fn issue(
+    web: &Web,
+    caller: &Caller,
+    new: &NewToken,
+    request: Option<&Repeatable>,
+) -> ApiResult<Response<Body>> {
+    let actor = caller.actor();
+    let now = web.service.now();
+    let answer =
+        |issued: &Issued| serde_json::to_string(&make_answer(web, issued, now)).unwrap_or_default();
+    let once = request.map(|request| Once {
+        request,
+        answer: &answer,
+    });
+    let outcome = web.service.issue_once(&actor, new, once.as_ref()).await?;
+    Ok(finish(web, StatusCode::CREATED, outcome))
+}
+
+/// How a token gets its new secret.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct RegenerateToken {
+    /// Without an expiry, the token lives as long again as before.
+    #[schema(example = "30d")]
+    expires_in: Option<String>,
+    expires_at: Option<DateTime<Utc>>,
+    never: Option<bool>,
+    /// How long the old secret works beside the new one.
+    #[schema(example = "24h")]
+    overlap: Option<String>,
+    /// Whether others know the old secret: it ends at once.
+    leaked: Option<bool>,
+    /// Why, for the audit trail.
+    #[schema(max_length = 300)]
+    reason: Option<String>,
+}
+
+impl RegenerateToken {
+    fn read(self) -> ApiResult<Regeneration> {
+        let lifetime = LifetimeFields {
+            expires_in: self.expires_in,
+            expires_at: self.expires_at,
+            never: self.never,
+        };
+        let overlap = self.overlap.as_deref();
+        Ok(Regeneration {
+            lifetime: lifetime.read()?,
+            overlap: overlap
+                .map(|overlap| read_span("/overlap", overlap))
+                .transpose()?,
+            is_leaked: self.leaked == Some(true),
+            reason: self.reason,
+        })
+    }
+}
+
+/// Gives a token a new secret. The old one works until the overlap is over.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens/{id}/regenerate",
+    tag = "tokens",
+    params(
+        ("id" = String, Path, description = "The id of a token, or self"),
+        ("If-Match" = String, Header, description = "The ETag of the version that this changes"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request repeatable for an hour: it gets the same answer, secret included", min_length = 1, max_length = 255),
+    ),
+    request_body = Option<RegenerateToken>,
+    responses((status = 200, description = "The token with its new secret", body = IssuedToken, headers(
+        ("ETag" = String, description = "The new version"),
+    )), Problems)
+)]
+pub async fn regenerate_token(
+    State(web): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<String>,
+    precondition: Precondition,
+    headers: HeaderMap,
+    request: ApiBody,
+) -> ApiResult<Response<Body>> {
+    let id = read_id(&id, caller.credential.id)?;
+    let operation = Operation::RegenerateToken;
+    let version = find_version(&web, &caller, id, operation).await?;
+    // A repeated request names the version before the one that it made.
+    if !headers.contains_key(IDEMPOTENCY_KEY) {
+        precondition.require(version)?;
+    }
+    let bytes = request.json_or_empty_bytes().await?;
+    let path = format!("/api/v1/tokens/{id}/regenerate");
+    let repeatable = repeatable(&headers, &caller, &path, &bytes)?;
+    if let Some(answer) = answer_again(&web, repeatable.as_ref()).await? {
+        return Ok(respond(StatusCode::OK, &answer));
+    }
+    precondition.require(version)?;
+    let how = parse_json::<RegenerateToken>(&bytes)?.read()?;
+    let actor = caller.actor();
+    let now = web.service.now();
+    let answer = |issued: &Issued| {
+        serde_json::to_string(&make_answer(&web, issued, now)).unwrap_or_default()
+    };
+    let once = repeatable.as_ref().map(|request| Once {
+        request,
+        answer: &answer,
+    });
+    let outcome = web
+        .service
+        .regenerate_once(&actor, id, Some(version), &how, once.as_ref())
+        .await?;
+    Ok(finish(&web, StatusCode::OK, outcome))
+}
+
+/// A body with a secret. When it is handed over, the token counts as shown.
+struct ShownBody {
+    data: Option<Bytes>,
+    service: Arc<Service>,
+    id: TokenId,
+}
+
+impl HttpBody for ShownBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.data.take();
+        if data.is_some() {
+            self.service.note_shown(self.id);
+        }
+        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = self.data.as_ref().map_or(0, Bytes::len);
+        SizeHint::with_exact(length as u64)
+    }
+}

@@ -1,0 +1,179 @@
+//! Pages, versions, repeated requests, and tokens of other sources.
+
+use chrono::TimeDelta;
+use lapsed::domain::service::Terms;
+use lapsed::domain::{Cell, Expiry, ListedToken};
+use lapsed::engine;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{Api, bearer, named};
+use crate::db::Db::{self, Postgres, Sqlite};
+use crate::world;
+
+async fn start(db: Db) -> (Api, String) {
+    let api = Api::start(db, Terms::default()).await;
+    api.user("uma@example.org", Some(("acme", "user"))).await;
+    let (uma, _) = api.token("uma@example.org").await;
+    (api, uma)
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_list_is_read_page_by_page_in_every_order(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    for days in [5, 3, 9, 3] {
+        let body = json!({"name": format!("in {days}"), "expires_in": format!("{days}d")});
+        api.post(&uma, "/api/v1/tokens", body).await.is(201);
+        api.advance(TimeDelta::seconds(1));
+    }
+    for sort in [
+        "name",
+        "-name",
+        "created_at",
+        "-created_at",
+        "expires_at",
+        "-expires_at",
+        "last_used_at",
+    ] {
+        let path = format!("/api/v1/tokens?sort={sort}");
+        let whole = api.get(&uma, &path).await.is(200).body["items"].clone();
+        let mut pages = Vec::new();
+        let mut next = format!("{path}&limit=2");
+        loop {
+            let page = api.get(&uma, &next).await.is(200);
+            pages.extend(page.body["items"].as_array().unwrap().clone());
+            let Some(link) = page.header("link") else {
+                assert_eq!(page.body["next_cursor"], Value::Null);
+                break;
+            };
+            next = link
+                .strip_prefix('<')
+                .unwrap()
+                .split_once(">; rel=\"next\"")
+                .unwrap()
+                .0
+                .into();
+        }
+        assert_eq!(Value::Array(pages), whole, "{sort}");
+        assert_eq!(whole.as_array().unwrap().len(), 5);
+    }
+    assert_eq!(api.names(&uma, "expires_within=4d").await, ["in 3", "in 3"]);
+    assert_eq!(api.names(&uma, "q=IN%209").await, ["in 9"]);
+    // A cursor belongs to its filters and its caller.
+    let page = api.get(&uma, "/api/v1/tokens?limit=1").await.is(200);
+    let cursor = page.text("next_cursor");
+    api.get(
+        &uma,
+        &format!("/api/v1/tokens?limit=1&q=in&cursor={cursor}"),
+    )
+    .await
+    .is(400);
+    api.get(&uma, "/api/v1/tokens?cursor=AAAA").await.is(400);
+    api.get(&uma, "/api/v1/tokens?limit=0").await.is(422);
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_change_needs_the_present_version(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    let shown = api.get(&uma, "/api/v1/tokens/self").await.is(200);
+    let etag = shown.header("etag").unwrap().to_owned();
+    assert!(shown.header("lapsed-token-expires").is_some());
+    let change = async |tag: Option<&str>, body: Value| {
+        let tag = tag.map(|tag| format!("If-Match: {tag}"));
+        let bearer = bearer(&uma);
+        let headers: Vec<&str> = [Some(bearer.as_str()), tag.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        api.call("PATCH", "/api/v1/tokens/self", &headers, &body)
+            .await
+    };
+    change(None, named("x")).await.is(428);
+    let changed = change(Some(&etag), named("renamed")).await.is(200);
+    assert_eq!(changed.text("name"), "renamed");
+    // The precondition is checked before the body.
+    change(Some(&etag), json!({"nmae": 1})).await.is(412);
+    let etag = changed.header("etag").unwrap().to_owned();
+    let wrong = change(Some(&etag), json!({"nmae": "x"})).await.is(422);
+    assert_eq!(
+        wrong.body["errors"][0]["fix"],
+        "write name, or leave it out"
+    );
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_repeated_request_makes_one_token(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    let send = async |path: &str, key: &str, body: &Value| {
+        let headers = [
+            bearer(&uma),
+            format!("Idempotency-Key: {key}"),
+            "If-Match: \"1\"".into(),
+        ];
+        let headers = headers.each_ref().map(String::as_str);
+        api.call("POST", path, &headers, body).await
+    };
+    let path = "/api/v1/tokens";
+    let first = send(path, "a", &named("once")).await.is(201);
+    let again = send(path, "a", &named("once")).await.is(201);
+    assert_eq!(first.body, again.body);
+    assert_eq!(first.header("location"), again.header("location"));
+    let location = first.header("location").unwrap().to_owned();
+    assert_eq!(location, format!("{path}/{}", first.text("id")));
+    send(path, "a", &named("other")).await.is(422);
+    assert_eq!(api.names(&uma, "q=once").await, ["once"]);
+    // Also where the version is no longer the one that the request names.
+    let regenerate = format!("{location}/regenerate");
+    let first = send(&regenerate, "b", &json!({})).await.is(200);
+    let again = send(&regenerate, "b", &json!({})).await.is(200);
+    assert_eq!(first.body, again.body);
+    send(&regenerate, "c", &json!({})).await.is(412);
+    send(path, "a", &named("once")).await.is(409);
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_of_another_source_is_only_shown(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    let policy = world::engine(&api.store, api.fresh.folder()).policy;
+    let listed = ListedToken {
+        name: Cell::Value("elsewhere".into()),
+        issuer: Cell::Value("uma@example.org".parse().unwrap()),
+        expiry: Cell::Value(Expiry::Never),
+        ..ListedToken::with_id("7")
+    };
+    let mut tx = api.store.begin().await.unwrap();
+    let now = api.clock.now();
+    let token = engine::merge_record(&mut tx, &policy, "exports", listed, now)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let path = format!("/api/v1/tokens/{}", token.unwrap().id);
+    let shown = api.get(&uma, &path).await.is(200);
+    assert_eq!(
+        (shown.text("source"), &shown.body["kind"]),
+        ("exports", &Value::Null)
+    );
+    assert_eq!(api.names(&uma, "source=exports").await, ["elsewhere"]);
+    for (method, tail) in [
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/regenerate"),
+        ("POST", "/disable"),
+    ] {
+        let path = format!("{path}{tail}");
+        let refused = api.change(&uma, method, &path, json!({})).await.is(409);
+        assert!(
+            refused.text("detail").contains("exports"),
+            "{}",
+            refused.body
+        );
+    }
+    api.store.close().await;
+}
