@@ -176,6 +176,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        // PostgreSQL has no text with the character 0, so it is the id of nothing.
+        if parts.uri.path().contains("%00") {
+            return Err(ApiError::not_found());
+        }
         let path = Path::<T>::from_request_parts(parts, state).await;
         path.map(|Path(read)| Self(read))
             .map_err(|_| ApiError::not_found())
