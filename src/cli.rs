@@ -2,6 +2,7 @@
 //!
 //! Each command has a module with a function `(&Context, arguments) -> Result<Exit>`.
 
+mod account;
 mod address;
 mod args;
 mod audit;
@@ -23,11 +24,14 @@ mod manual;
 mod monitoring;
 mod notice;
 mod output;
+mod policy;
+mod preference;
 mod presence;
 mod query;
 mod replica;
 mod report;
 mod run;
+mod service;
 mod setup;
 mod source;
 mod steps;
@@ -37,6 +41,8 @@ mod sweep;
 mod tests;
 mod token;
 mod upstream;
+
+mod user;
 mod web;
 
 use std::io::Write as _;
@@ -132,6 +138,11 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Sweep(args) => Box::pin(sweep::sweep(context, args)).await,
         Command::Import(args) => import::import(context, args).await,
         Command::Token(command) => token::token(context, command).await,
+        Command::Account(command) => account::account(context, command).await,
+        Command::User(command) => user::user(context, command).await,
+        Command::Policy(command) => policy::policy(context, command).await,
+        Command::Preference(command) => preference::preference(context, command).await,
+        Command::Service(command) => service::service(context, command).await,
         Command::Notice(command) => notice::notice(context, command).await,
         Command::Address(command) => address::address(context, command).await,
         Command::Finding(command) => finding::finding(context, command).await,

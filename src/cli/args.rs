@@ -2,8 +2,11 @@
 //! module of its own.
 
 mod commands;
+mod import;
 mod notices;
 mod nouns;
+mod service;
+mod tokens;
 mod upstreams;
 mod values;
 
@@ -17,20 +20,29 @@ use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use super::complete;
 
 pub use commands::{
-    Backup, Check, Command, Completions, ConfigCommand, ConfigTemplates, Demo, Explain, Import,
-    Man, MoveStore, Preview, Reading, Release, SendTest, Sweep,
+    Backup, Check, Command, Completions, ConfigCommand, ConfigTemplates, Demo, Explain, Man,
+    MoveStore, Preview, Release, SendTest, Sweep,
 };
+pub use import::{Import, Reading};
 pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, NoticeRetry};
 pub use nouns::{
     Acknowledge, AuditCommand, AuditList, FindingCommand, FindingList, Forecast, Format,
     IdentityCommand, IdentityCoverage, IdentityErase, IdentityList, IdentityRebind, ListOptions,
-    ReplicaCommand, TokenCommand, TokenList, TokenRemove, TokenRevoke, TokenShow,
+    ReplicaCommand,
+};
+pub use service::{
+    AccountCommand, PREFERENCES, PolicyCommand, PreferenceCommand, PreferenceSet, ServiceCommand,
+    UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet,
+};
+pub use tokens::{
+    TokenChanges, TokenCommand, TokenDelete, TokenEnd, TokenIssue, TokenList, TokenRegenerate,
+    TokenRemove, TokenRevoke, TokenShow, TokenUpdate, TokenVerify,
 };
 pub use upstreams::{DirectoryCommand, SourceCommand, SourceForget, SourceRename, UpstreamSync};
 pub use values::{Input, parse_token_ref};
 
 /// The groups of the root help; each command is in exactly one.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Start", &["demo", "check", "import"]),
     ("Watch", &["run", "sweep", "release"]),
     (
@@ -48,6 +60,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "audit",
             "replica",
         ],
+    ),
+    (
+        "Token service",
+        &["account", "user", "policy", "preference", "service"],
     ),
     ("Mail", &["preview", "send-test"]),
     (

@@ -2,12 +2,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 
 use super::output;
 use crate::notify::{message, template};
-use crate::{config, engine, sources, store, text};
+use crate::{config, engine, service, sources, store, text};
 
 /// The exit codes; 75 and 78 are those of sysexits.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +84,32 @@ pub(super) const STORE_DAMAGE_HINT: &str =
 const FILE_CHANGED_HINT: &str = "stop every lapsed that uses it; the log of the earlier file is now in the files beside it that end in -wal.old \
      and -shm.old; put a backup there, or put the same file back and rename its log to -wal again; with `[store] create \
      = false`, lapsed does not begin a new store, which would send everything again";
+
+/// What the token service refuses has its fix as the hint.
+impl From<service::Error> for Error {
+    fn from(error: service::Error) -> Self {
+        match error {
+            service::Error::Refused(problem) => {
+                let failure = Failure::failed(anyhow::anyhow!(problem.detail));
+                match problem.fix {
+                    Some(fix) => failure.hint(fix).into(),
+                    None => failure.into(),
+                }
+            }
+            service::Error::Store(error) => Arc::try_unwrap(error).map_or_else(
+                |error| {
+                    let (exit, _) = store_advice(&error);
+                    Failure::with_exit(exit, anyhow::anyhow!(error.to_string())).into()
+                },
+                Self::Store,
+            ),
+            service::Error::Engine(error) => error.into(),
+            error @ (service::Error::Closed | service::Error::Mark(_)) => {
+                Failure::failed(error).into()
+            }
+        }
+    }
+}
 
 impl Error {
     /// The exit code, and how to fix it.

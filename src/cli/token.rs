@@ -1,7 +1,12 @@
-//! `lapsed token`: lists, shows, revokes and removes tokens.
+//! `lapsed token`: lists, shows, revokes and removes tokens, and manages those that lapsed issues.
 
+mod change;
+mod internal;
+mod issue;
+mod issued;
 mod remove;
 mod revoke;
+mod verify;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,6 +34,10 @@ use crate::store::{FindingRow, Store, TokenFilter, TokenView};
 use crate::text::clean_name;
 use crate::time::shift;
 
+use issued::{IssuedToken, network_list};
+
+pub(super) use change::confirm;
+
 /// The key whose value is a list of kinds in lists, and of whole findings for one token.
 const FINDINGS: &str = "findings";
 /// An active token that expires within this time is red, or yellow.
@@ -51,6 +60,13 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit>
         TokenCommand::Show(args) => show_one(&config, &args, now).await,
         TokenCommand::Revoke(args) => revoke::revoke(context, &config, args).await,
         TokenCommand::Remove(args) => remove::remove(context, &config, args).await,
+        TokenCommand::Issue(args) => issue::issue(context, &config, args).await,
+        TokenCommand::Regenerate(args) => issue::regenerate(context, &config, args).await,
+        TokenCommand::Update(args) => change::update(context, &config, args).await,
+        TokenCommand::Disable(args) => change::set_enabled(context, &config, &args, false).await,
+        TokenCommand::Enable(args) => change::set_enabled(context, &config, &args, true).await,
+        TokenCommand::Delete(args) => change::delete(context, &config, &args).await,
+        TokenCommand::Verify(args) => verify::verify(context, &config, &args).await,
     }
 }
 
@@ -93,8 +109,16 @@ pub(super) async fn list(
         account: args.account.clone(),
         finding: args.finding,
         expiry: args.expiry.clone(),
+        kind: args.kind.clone(),
         expires_until: args.expires_within.map(|span| shift(now, span)),
     };
+    if internal::internal_kind(&filter).is_some() {
+        let views = internal::list(store, &filter, now).await?;
+        for view in views.into_iter().take(args.options.max_rows()) {
+            printer.print_row(&view)?;
+        }
+        return Ok(());
+    }
     print_pages(
         printer,
         args.options.limit,
@@ -120,6 +144,7 @@ pub(super) async fn load_detail(
     let notices = tx.list_notices_of_tokens(&[token.id]).await?;
     let findings = tx.list_findings_of_token(token.id, now).await?;
     let admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
+    let issued = IssuedToken::load(&mut tx, token.id).await?;
     drop(tx);
     let domain = config.mail_identity.from.email.domain();
     Ok(TokenDetail {
@@ -140,7 +165,13 @@ pub(super) async fn load_detail(
         row: TokenView {
             token,
             findings: Vec::new(),
+            kind: issued.as_ref().map(IssuedToken::kind),
+            networks: issued
+                .as_ref()
+                .map(IssuedToken::networks)
+                .unwrap_or_default(),
         },
+        issued,
         findings,
         now,
     })
@@ -159,6 +190,9 @@ impl Row for TokenView {
         ("account", |row, _| json!(row.token.account)),
         ("role", |row, _| json!(row.token.role)),
         ("scope", |row, _| json!(row.token.scope)),
+        // Of tokens that lapsed issued.
+        ("kind", |row, _| json!(row.kind)),
+        ("networks", |row, _| json!(network_list(&row.networks))),
         ("created_at", |row, _| rfc3339(row.token.created_at)),
         // Null if it never expires or the expiry is unknown.
         ("expires_at", |row, _| rfc3339(row.token.expiry.at())),
@@ -203,6 +237,8 @@ pub(super) struct TokenDetail {
     pub(super) page: Option<String>,
     /// The administrators of its account, as the source reports them; not in the JSON output.
     pub(super) admins: Vec<Address>,
+    /// What is known of a token that lapsed issued.
+    pub(super) issued: Option<IssuedToken>,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -214,6 +250,9 @@ impl Serialize for TokenDetail {
         }
         map.serialize_entry(FINDINGS, &objects(&self.findings, self.now))?;
         map.serialize_entry("notices", &objects(&self.notices, self.now))?;
+        for (key, value) in IssuedToken::FIELDS {
+            map.serialize_entry(key, &value(self.issued.as_ref(), self.now))?;
+        }
         map.end()
     }
 }
@@ -249,6 +288,9 @@ impl SheetItem for TokenDetail {
             ("next due", Cell::when(token.due_at, view)),
             ("page", Cell::optional(self.page.as_ref())),
         ]);
+        if let Some(issued) = &self.issued {
+            issued.write_to(sheet);
+        }
         sheet.section("Steps");
         sheet.table(&self.steps, &[]);
         sheet.section("Notices");

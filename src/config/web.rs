@@ -21,8 +21,6 @@ pub struct Web {
     /// The networks whose statement about the client's address is read.
     pub trusted_proxies: Vec<IpNet>,
     pub client_address: ClientAddress,
-    /// How people sign in to the pages, preferred first.
-    pub sign_in: Vec<SignIn>,
 }
 
 /// The files are read by the listener, which reads them again on SIGHUP.
@@ -40,19 +38,12 @@ pub enum ClientAddress {
     Forwarded,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignIn {
-    Oidc,
-    /// A link by mail.
-    Link,
-}
-
 const CLIENT_ADDRESS: [(&str, ClientAddress); 2] = [
     ("x-forwarded-for", ClientAddress::XForwardedFor),
     ("forwarded", ClientAddress::Forwarded),
 ];
-const SIGN_IN: [(&str, SignIn); 2] = [("oidc", SignIn::Oidc), ("link", SignIn::Link)];
-const DEFAULT_SIGN_IN: [SignIn; 2] = [SignIn::Oidc, SignIn::Link];
+/// How people sign in to the pages.
+const SIGN_IN: [(&str, &str); 2] = [("oidc", "oidc"), ("link", "link")];
 
 impl Web {
     pub(super) fn from_table(mut table: Table, has_service: bool) -> Self {
@@ -66,9 +57,9 @@ impl Web {
             (None, Some(_)) => table.refuse("tls_key", "needs tls_certificate"),
             _ => {}
         }
+        // Only the pages use it.
         let sign_in = table.list("sign_in", |field| field.choice(&SIGN_IN));
-        let sign_in = sign_in.unwrap_or_else(|| DEFAULT_SIGN_IN.to_vec());
-        if sign_in == DEFAULT_SIGN_IN {
+        if sign_in.is_some_and(|ways| ways == SIGN_IN.map(|(way, _)| way)) {
             table.uncount("sign_in");
         }
         let web = Self {
@@ -85,7 +76,6 @@ impl Web {
                 &CLIENT_ADDRESS,
                 ClientAddress::XForwardedFor,
             ),
-            sign_in,
         };
         web.check(&table, has_service);
         web

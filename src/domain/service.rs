@@ -22,6 +22,6 @@ pub use request::{Actor, Lifetime, NewToken, Regeneration, TokenChange};
 pub use rights::{Grant, Operation, REGENERATE_SELF, Subject};
 pub use role::{Rank, Roles};
 pub use scope::{InvalidScope, Scopes};
-pub use terms::{KindTerms, LeakKey, Life, Profile, ScopeInfo, Terms, WhoIssues};
+pub use terms::{KindTerms, LeakKey, Profile, ScopeInfo, Terms, WhoIssues};
 pub use token_string::{Digest, InvalidToken, NewSecret, Presented, PublicId};
 pub use verdict::{Access, Refusal, judge};

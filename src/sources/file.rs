@@ -60,6 +60,8 @@ pub(super) const COLUMNS: Columns<12> = Columns {
         ("account", Target::Column("account")),
         ("role", Target::Column("role")),
         ("scope", Target::Column("scope")),
+        ("kind", Target::Nothing),
+        ("networks", Target::Nothing),
         ("created_at", Target::Column("created_at")),
         ("expires_at", Target::Column("expires_at")),
         ("expires_on", Target::DayOf("expires_at")),

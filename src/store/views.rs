@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use crate::domain::service::Networks;
 use crate::domain::{Address, FindingKind, NoticeState, Status, Token, TokenId, Topic};
 use crate::time::MAX_INSTANT;
 
@@ -17,6 +18,10 @@ use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 pub struct TokenView {
     pub token: Token,
     pub findings: Vec<FindingKind>,
+    /// Of a token that lapsed issued.
+    pub kind: Option<String>,
+    /// From where a token that lapsed issued may be used.
+    pub networks: Networks,
 }
 
 impl_from_row!(TokenView, row => {
@@ -26,7 +31,13 @@ impl_from_row!(TokenView, row => {
         findings.push(kind.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
     }
     findings.sort_unstable_by_key(|kind: &FindingKind| kind.as_str());
-    Ok(Self { token: Token::from_row(row)?, findings })
+    let networks: Option<Networks> = row.try_get("networks")?;
+    Ok(Self {
+        token: Token::from_row(row)?,
+        findings,
+        kind: row.try_get("kind")?,
+        networks: networks.unwrap_or_default(),
+    })
 });
 
 #[derive(Debug, Clone, Default)]
@@ -44,6 +55,8 @@ pub struct TokenFilter {
     pub finding: Option<FindingKind>,
     /// `never`, `at` or `unknown`.
     pub expiry: Option<String>,
+    /// Of tokens that lapsed issued.
+    pub kind: Option<String>,
     /// Only tokens that expire between now and this instant, in order of expiry.
     pub expires_until: Option<DateTime<Utc>>,
 }
@@ -150,7 +163,8 @@ impl Tx {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f WHERE f.token_id = t.id AND ");
             push_open(&mut query, now);
-            query.push(") AS findings FROM token t WHERE ");
+            query.push(") AS findings, (SELECT c.kind FROM credential c WHERE c.id = t.id) AS kind, \
+                (SELECT c.networks FROM credential c WHERE c.id = t.id) AS networks FROM token t WHERE ");
             let external_id = after.map_or("", |token| token.external_id.as_str());
             match (filter.expires_until, &filter.source) {
                 (Some(until), source) => {
@@ -328,6 +342,12 @@ where
         query
             .push(" AND LOWER(t.account) = LOWER(")
             .push_bind(account)
+            .push(")");
+    }
+    if let Some(kind) = &filter.kind {
+        query
+            .push(" AND EXISTS (SELECT 1 FROM credential c WHERE c.id = t.id AND c.kind = ")
+            .push_bind(kind)
             .push(")");
     }
     if let Some(expiry) = &filter.expiry {

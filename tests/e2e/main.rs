@@ -47,6 +47,7 @@ mod refusals;
 mod replaced;
 mod response;
 mod scim;
+mod service_cli;
 mod several;
 mod sources;
 mod sql;

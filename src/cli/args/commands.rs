@@ -6,21 +6,21 @@
 
 use std::path::PathBuf;
 
-use chrono_tz::Tz;
 use clap::builder::{NonEmptyStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
-use encoding_rs::Encoding;
 use secrecy::SecretString;
 
+use super::import::Import;
 use super::notices::{AddressCommand, NoticeCommand};
-use super::nouns::{
-    AuditCommand, FindingCommand, Forecast, IdentityCommand, ReplicaCommand, TokenCommand,
+use super::nouns::{AuditCommand, FindingCommand, Forecast, IdentityCommand, ReplicaCommand};
+use super::service::{
+    AccountCommand, PolicyCommand, PreferenceCommand, ServiceCommand, UserCommand,
 };
+use super::tokens::TokenCommand;
 use super::upstreams::{DirectoryCommand, SourceCommand};
-use super::values::{Input, TEMPLATES, parse_mapping, parse_token_text, parse_zone};
-use crate::domain::{Address, LOCAL_SOURCE};
-use crate::sources::rows::options::{parse_date_format, parse_encoding};
+use super::values::{TEMPLATES, parse_token_text};
+use crate::domain::Address;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -77,15 +77,64 @@ imported. A row without an id, or that cannot be split into cells, is refused.
 Importing the same file again changes nothing.")]
     Import(Import),
 
-    /// List tokens, show one, revoke one at its source, or remove an imported one
+    /// List, show, issue, regenerate, update, verify, revoke or remove tokens
     #[command(
         subcommand,
         after_help = "\
 Examples:
   lapsed token list --expires-within 7d
-  lapsed token show 0b5e17c2"
+  lapsed token show 0b5e17c2
+  lapsed token issue --name ci-deploy --user ada@example.org"
     )]
     Token(TokenCommand),
+
+    /// Manage the accounts of the token service
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed account add acme
+  lapsed account list"
+    )]
+    Account(AccountCommand),
+
+    /// Manage the users of the token service
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed user add ada@example.org --account acme --role administrator
+  lapsed user disable ada@example.org"
+    )]
+    User(UserCommand),
+
+    /// Compare the tokens that exist with the policy of the token service
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed policy check"
+    )]
+    Policy(PolicyCommand),
+
+    /// Show or set how a person wants to be notified
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed preference get ada@example.org
+  lapsed preference set ada@example.org steps 30d,7d,1d"
+    )]
+    Preference(PreferenceCommand),
+
+    /// Resume the token service after a restore
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed service resume"
+    )]
+    Service(ServiceCommand),
 
     /// List notices: planned, sent and failed; retry failed ones
     #[command(
@@ -310,53 +359,6 @@ pub struct Sweep {
     /// Accept the listing of this source or directory although it shrank by half; repeatable
     #[arg(long, value_name = "NAME")]
     pub accept_shrink: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Import {
-    /// File to read; - is standard input
-    #[arg(value_name = "FILE")]
-    pub file: Input,
-    /// Source of the tokens; a configured source would mark them as gone at its next sync
-    #[arg(long, value_name = "NAME", default_value = LOCAL_SOURCE)]
-    pub source: String,
-    /// Copy the header and the refused rows to this new file, and print every reason
-    #[arg(long, value_name = "FILE")]
-    pub rejects: Option<PathBuf>,
-    #[command(flatten)]
-    pub reading: Reading,
-    /// Check the file and show what would change; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// How the file is read, as the keys of a `[[source]]` of kind `file` say it.
-#[derive(Debug, Args)]
-pub struct Reading {
-    /// Name that a column has in the file, such as expires_at=endDateTime; repeatable
-    #[arg(long, value_name = "COLUMN=NAME", value_parser = parse_mapping)]
-    pub map: Vec<(String, String)>,
-    /// Keys that lead to the list of tokens in a JSON document, such as value or data.tokens
-    #[arg(long, value_name = "KEYS")]
-    pub items: Option<String>,
-    /// What to do with other columns [default: ignore with --map, otherwise error]
-    #[arg(long, value_name = "WHAT", value_parser = ["error", "ignore"])]
-    pub extra: Option<String>,
-    /// How dates are written, such as %d.%m.%Y
-    #[arg(long, value_name = "FORMAT", value_parser = parse_date_format)]
-    pub date_format: Option<String>,
-    /// Expiry that means never, such as N/A; repeatable
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub never: Vec<String>,
-    /// Time zone of dates without one, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE", value_parser = parse_zone)]
-    pub timezone: Option<Tz>,
-    /// Instant that a plain date means [default: start]
-    #[arg(long, value_name = "EDGE", value_parser = ["start", "end"])]
-    pub dates: Option<String>,
-    /// Encoding of the file, such as windows-1252 [default: UTF-8, or by its byte order mark]
-    #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
-    pub encoding: Option<&'static Encoding>,
 }
 
 #[derive(Debug, Args)]

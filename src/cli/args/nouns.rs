@@ -4,14 +4,11 @@
     reason = "clap prints these comments, back-ticks and all"
 )]
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::{
-    one_of, parse_id_prefix, parse_instant, parse_reason, parse_span, parse_token_ref,
-    parse_token_text,
-};
-use crate::domain::{Address, Cover, FindingKind, IdentityStatus, Status, TokenRef};
+use super::values::{one_of, parse_id_prefix, parse_instant, parse_reason};
+use crate::domain::{Address, Cover, FindingKind, IdentityStatus};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -53,132 +50,6 @@ pub struct ShowOptions {
     /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TokenCommand {
-    /// List tokens
-    #[command(after_help = "\
-Examples:
-  lapsed token list --status active --expires-within 7d
-  lapsed token list --issuer ada@example.org
-  lapsed token list --source exports --format csv
-  lapsed token list --expiry never --account acme
-
-Tokens are sorted by source and external id, with --expires-within by expiry.")]
-    List(TokenList),
-    /// Show one token with its steps, notices and findings
-    #[command(after_help = "\
-Examples:
-  lapsed token show 0b5e17c2
-  lapsed token show exports/ci-deploy --format json
-
-  # by a name that only one token has
-  lapsed token show ci-deploy")]
-    Show(TokenShow),
-    /// Revoke a token at its source
-    #[command(after_help = "\
-Examples:
-  # show what would be done and who would be notified
-  lapsed token revoke rancher/token-x7k2p --at-source --dry-run
-
-  lapsed token revoke 0b5e17c2 --at-source --reason leaked
-
-  # from a script
-  lapsed token revoke 0b5e17c2 --at-source --yes
-
-This cannot be undone.
-The source needs `allow_revoke = true` in the configuration.
-lapsed never revokes the token that it uses to read the source.
-It verifies that the token is revoked, cancels its pending warnings, notifies the issuer
-and the administrators, and records everything in the audit trail.")]
-    Revoke(TokenRevoke),
-    /// Remove a token whose source is not configured
-    #[command(after_help = "\
-Examples:
-  lapsed token remove local/ci-deploy --reason mistake
-  lapsed token remove 0b5e17c2
-
-It is for imported tokens that should never have been there, and changes nothing at a
-source.
-The token and its findings are deleted, and its unsent notices are cancelled.
-The ledger keeps what was sent.
-A token of a configured source comes back with the next sync, so it is not removed.")]
-    Remove(TokenRemove),
-}
-
-#[derive(Debug, Args)]
-pub struct TokenRemove {
-    /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
-    #[arg(value_name = "ID", value_parser = parse_token_ref)]
-    pub id: TokenRef,
-    /// Reason, for the audit trail
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct TokenRevoke {
-    /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
-    #[arg(value_name = "ID", value_parser = parse_token_ref)]
-    pub id: TokenRef,
-    /// Confirm that the token is revoked at its source, not only in the store
-    #[arg(long, required = true)]
-    pub at_source: bool,
-    /// Do not ask for confirmation
-    #[arg(long, conflicts_with = "dry_run")]
-    pub yes: bool,
-    /// Show what would be done; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Reason, for the mails and the audit trail
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct TokenList {
-    /// Only tokens with this status
-    #[arg(long, value_name = "STATUS", value_parser = one_of::<Status>(Status::ALL.iter().map(|value| value.as_str())))]
-    pub status: Option<Status>,
-    /// Only tokens of this owner: the issuer or another
-    #[arg(long, value_name = "EMAIL")]
-    pub issuer: Option<Address>,
-    /// Only tokens without an issuer's address
-    #[arg(long, conflicts_with = "issuer")]
-    pub no_issuer: bool,
-    /// Only tokens with this role
-    #[arg(long, value_name = "ROLE")]
-    pub role: Option<String>,
-    /// Only tokens of this source
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
-    /// Only tokens with this name
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Only tokens of this account, in upper or lower case
-    #[arg(long, value_name = "NAME")]
-    pub account: Option<String>,
-    /// Only tokens with an open finding of this kind
-    #[arg(long, value_name = "KIND", value_parser = one_of::<FindingKind>(FindingKind::ALL.iter().map(|value| value.as_str())))]
-    pub finding: Option<FindingKind>,
-    /// Only tokens that never expire, expire at a known time, or whose expiry is unknown
-    #[arg(long, value_name = "EXPIRY", value_parser = ["never", "at", "unknown"])]
-    pub expiry: Option<String>,
-    /// Only tokens that expire within this time from now, such as 7d or 36h
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
-    pub expires_within: Option<TimeDelta>,
-    #[command(flatten)]
-    pub options: ListOptions,
-}
-
-#[derive(Debug, Args)]
-pub struct TokenShow {
-    /// Token: an id, its first digits, SOURCE/EXTERNAL_ID, or a name that only one token has
-    #[arg(value_name = "ID", value_parser = parse_token_text)]
-    pub id: String,
-    #[command(flatten)]
-    pub options: ShowOptions,
 }
 
 #[derive(Debug, Subcommand)]

@@ -105,7 +105,7 @@ fn root_help() {
       release      Send the mails of a held plan, or discard them
 
     Inspect:
-      token        List tokens, show one, revoke one at its source, or remove an imported one
+      token        List, show, issue, regenerate, update, verify, revoke or remove tokens
       notice       List notices: planned, sent and failed; retry failed ones
       address      List the addresses that count as dead; clear one
       finding      List findings: what is wrong with tokens now; acknowledge one
@@ -116,6 +116,13 @@ fn root_help() {
       explain      Show why the notices of a token, or to a person, were or were not sent
       audit        List what operators did, and why
       replica      List the daemons that use the store
+
+    Token service:
+      account      Manage the accounts of the token service
+      user         Manage the users of the token service
+      policy       Compare the tokens that exist with the policy of the token service
+      preference   Show or set how a person wants to be notified
+      service      Resume the token service after a restore
 
     Mail:
       preview      Render the mails with sample data

@@ -10,7 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::domain::{Address, InvalidAddress, TokenRef};
+use crate::domain::service::{InvalidScope, Lifetime, Networks, PublicId, Scopes};
+use crate::domain::{Address, InvalidAddress, LOCAL_SOURCE, TokenRef};
 use crate::time;
 
 /// The mails that `lapsed preview` knows, named after their template folders.
@@ -55,10 +56,18 @@ pub enum Invalid {
     Instant,
     #[error("write a reason, in a few words")]
     Reason,
+    #[error("is empty")]
+    Name,
     #[error("write COLUMN=NAME, such as expires_at=endDateTime")]
     Mapping,
     #[error("write a time zone such as UTC or Europe/Berlin")]
     Zone,
+    #[error("write a span such as 30d, a date such as 2027-03-31, or never")]
+    Lifetime,
+    #[error("write a network such as 10.0.0.0/8, or an address")]
+    Network,
+    #[error("write an address such as ada@example.org, or the name of a machine user")]
+    User,
 }
 
 /// Parses a span of time such as `7d`, up to [`MAX_SPAN`].
@@ -70,11 +79,63 @@ pub fn parse_span(text: &str) -> Result<TimeDelta, Invalid> {
         .ok_or(Invalid::Span)
 }
 
-/// Parses a reference to a token: a prefix of its id, or `source/external_id`. Rejects what cannot name
+/// Parses when a token expires; a date is its first instant in UTC.
+pub fn parse_lifetime(text: &str) -> Result<Lifetime, Invalid> {
+    let text = text.trim();
+    if text == "never" {
+        return Ok(Lifetime::Never);
+    }
+    let span = parse_span(text).map(Lifetime::For);
+    span.or_else(|_| parse_instant(text).map(Lifetime::Until))
+        .map_err(|_| Invalid::Lifetime)
+}
+
+/// Parses scopes; an empty text is none.
+pub fn parse_scopes(text: &str) -> Result<Scopes, InvalidScope> {
+    text.parse()
+}
+
+/// Parses networks; an empty text is none.
+pub fn parse_networks(text: &str) -> Result<Networks, Invalid> {
+    text.parse().map_err(|_| Invalid::Network)
+}
+
+/// Parses the key of a user of the token service.
+pub fn parse_user(text: &str) -> Result<String, Invalid> {
+    let text = text.trim();
+    let is_possible = !text.is_empty() && !text.contains(char::is_whitespace);
+    is_possible
+        .then(|| text.to_lowercase())
+        .ok_or(Invalid::User)
+}
+
+/// A text, or none where it is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrNone(pub Option<String>);
+
+impl FromStr for OrNone {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(parse_name(text).ok()))
+    }
+}
+
+/// Joins a name to one line, which must not be empty.
+pub fn parse_name(text: &str) -> Result<String, Invalid> {
+    parse_reason(text).map_err(|_| Invalid::Name)
+}
+
+/// Parses a reference to a token: a prefix of its id, `source/external_id`, or the public id of a token of the token
+/// service, also within its access key. Rejects what cannot name
 /// a token, so that an empty variable in a script does not match every token.
 pub fn parse_token_ref(text: &str) -> Result<TokenRef, Invalid> {
+    let text = text.trim();
+    let last = text.rsplit('_').next().unwrap_or_default();
+    if !text.contains('/') && PublicId::parse(last).is_some() {
+        return Ok(TokenRef::External(LOCAL_SOURCE.to_owned(), last.to_owned()));
+    }
     let reference = text
-        .trim()
         .parse::<TokenRef>()
         .unwrap_or_else(|never: Infallible| match never {});
     let is_possible = match &reference {

@@ -14,6 +14,7 @@ use crate::cli::notice::NoticeLine;
 use crate::cli::source::SourceRow;
 use crate::cli::steps::StepRow;
 use crate::cli::token::TokenDetail;
+use crate::domain::service::Networks;
 use crate::domain::{
     Expiry, ExpiryOrigin, FindingKind, FindingState, Identity, IdentityStatus, NoticeState,
     Severity, SyncState, Token, TokenId, Topic,
@@ -73,6 +74,8 @@ fn row(name: &str, external_id: &str, findings: &[FindingKind]) -> TokenView {
     TokenView {
         token: token(name, external_id),
         findings: findings.to_vec(),
+        kind: None,
+        networks: Networks::default(),
     }
 }
 
@@ -389,9 +392,9 @@ fn csv_has_a_header_and_quotes_what_needs_it() {
         row("=1+1", "4712", &[]),
     ];
     insta::assert_snapshot!(print(Format::Csv, file(), &rows).0, @r#"
-    id,source,external_id,name,description,issuer,owners,account,role,scope,created_at,expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings
-    507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
-    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,'=1+1,,ada.lovelace@example.org,,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
+    id,source,external_id,name,description,issuer,owners,account,role,scope,kind,networks,created_at,expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings
+    507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,,acme,editor,,,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
+    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,'=1+1,,ada.lovelace@example.org,,acme,editor,,,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
     "#);
 }
 
@@ -412,7 +415,7 @@ fn no_cell_of_csv_is_a_formula(#[case] value: Value, #[case] cell: &str) {
 #[case(Format::Jsonl, "", "")]
 #[case(
     Format::Csv,
-    "id,source,external_id,name,description,issuer,owners,account,role,scope,created_at,expires_at,expires_on,expiry,\
+    "id,source,external_id,name,description,issuer,owners,account,role,scope,kind,networks,created_at,expires_at,expires_on,expiry,\
      expiry_origin,status,last_used_at,due_at,findings\n",
     ""
 )]
@@ -485,7 +488,7 @@ fn the_csv_headers_are_a_contract() {
         print::<AuditRow>(Format::Csv, file(), &[]).0,
     ];
     insta::assert_snapshot!(headers.concat(), @"
-    id,source,external_id,name,description,issuer,owners,account,role,scope,created_at,expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings
+    id,source,external_id,name,description,issuer,owners,account,role,scope,kind,networks,created_at,expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings
     id,token_id,token_name,topic,step,recipient,channel,state,send_at,planned_at,sent_at,attempts,message_id,reason
     id,token_id,token_name,kind,severity,since,evidence,state,revoke_at
     email,directory,status,reason,evidence,observed_at,since,tokens,known_status,candidate,candidate_since,candidate_evidence
@@ -505,7 +508,7 @@ fn the_csv_headers_are_a_contract() {
 #[test]
 fn the_json_of_each_row_is_a_contract() {
     let line = |(text, _): (String, String)| text;
-    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &three()[..1])), @r#"{"id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","source":"exports","external_id":"4711","name":"ci-deploy","description":null,"issuer":"ada.lovelace@example.org","owners":[],"account":"acme","role":"editor","scope":null,"created_at":"2026-08-30T09:00:00Z","expires_at":"2026-11-28T09:00:00Z","expires_on":null,"expiry":"at","expiry_origin":"source","status":"active","last_used_at":"2026-11-21T08:59:58.500000Z","due_at":"2026-11-21T09:00:00Z","findings":["sso_revoked","too_long"]}"#);
+    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &three()[..1])), @r#"{"id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","source":"exports","external_id":"4711","name":"ci-deploy","description":null,"issuer":"ada.lovelace@example.org","owners":[],"account":"acme","role":"editor","scope":null,"kind":null,"networks":[],"created_at":"2026-08-30T09:00:00Z","expires_at":"2026-11-28T09:00:00Z","expires_on":null,"expiry":"at","expiry_origin":"source","status":"active","last_used_at":"2026-11-21T08:59:58.500000Z","due_at":"2026-11-21T09:00:00Z","findings":["sso_revoked","too_long"]}"#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[notice()])), @r#"
     {"id":"00000000-0000-0000-0000-000000000001","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","topic":"expiry","step":"7d","recipient":"ada.lovelace@example.org","channel":"mail","state":"sent","send_at":"2026-11-21T09:00:00Z","planned_at":"2026-11-21T09:00:00Z","sent_at":"2026-11-21T09:00:00Z","attempts":1,"message_id":"<1@lapsed>","reason":null}
     "#);
@@ -627,6 +630,7 @@ fn detail() -> TokenDetail {
         notices: vec![],
         page: Some("https://exports.example.org/tokens/1".to_owned()),
         admins: vec!["acme-admin@example.org".parse().unwrap()],
+        issued: None,
         now: now(),
     }
 }
@@ -682,6 +686,8 @@ fn one_token_as_one_json_object() {
     );
     let mut expected = TokenDetail::keys();
     expected.push("notices");
+    let issued = ["not_before", "secrets", "use", "addresses", "refused_uses"];
+    expected.extend(issued);
     assert_eq!(keys(&detail()), expected);
 }
 

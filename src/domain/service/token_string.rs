@@ -8,7 +8,7 @@ use std::fmt;
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -177,12 +177,6 @@ impl Presented {
             .map(|head| Self::from_pair(&format!("{head}_{id}"), secret_key));
         read.find(Result::is_ok).unwrap_or(Err(InvalidToken))
     }
-}
-
-/// The last four characters, for lists. They are of the check and say nothing about the secret.
-pub fn last_four(token: &SecretString) -> &str {
-    let token = token.expose_secret();
-    &token[token.len().saturating_sub(4)..]
 }
 
 fn is_head(head: &str) -> bool {

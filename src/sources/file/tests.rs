@@ -301,7 +301,7 @@ fn an_unknown_status_is_unreadable(#[case] word: &str, #[case] why: &str) {
     assert_eq!(token.unreadable["status"], format!("\"{word}\" {why}"));
 }
 
-const EXPORT: &str = "id,source,external_id,name,description,issuer,owners,account,role,scope,created_at,\
+const EXPORT: &str = "id,source,external_id,name,description,issuer,owners,account,role,scope,kind,networks,created_at,\
                       expires_at,expires_on,expiry,expiry_origin,status,last_used_at,due_at,findings";
 
 #[rstest]
@@ -320,7 +320,7 @@ fn an_export_keeps_instant_and_day_of_the_source(
         Expiry::Unknown
     };
     let token = only_token(&format!(
-        "{EXPORT}\nx,s,a,,,,,,,,,{at},{day},at,{origin},active,,,\n"
+        "{EXPORT}\nx,s,a,,,,,,,,,,,{at},{day},at,{origin},active,,,\n"
     ));
     assert_eq!(token.expiry, Cell::Value(expected));
     assert_eq!(token.expiry_day, day.parse().ok());
