@@ -26,7 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::service::Terms;
+use crate::domain::service::{Rank, Terms};
 use crate::domain::{DirectoryTerms, Issuers, Policy};
 use crate::engine::Settings;
 use crate::network::is_this_host;
@@ -229,6 +229,12 @@ impl Config {
                 delivery,
                 retention,
                 response,
+                follow_directories: service
+                    .as_ref()
+                    .is_some_and(|terms| terms.follow_directories),
+                admin_role: service
+                    .as_ref()
+                    .map(|terms| terms.roles.name(Rank::HIGHEST).to_owned()),
             },
             mail_identity: MailIdentity {
                 installation: Installation {
@@ -255,7 +261,8 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let has_admins = !self.policy.admins.is_empty();
         let revokes = self.settings.response.is_some();
-        let may_revoke = self.sources.iter().any(|source| source.terms.allow_revoke);
+        let may_revoke =
+            self.service.is_some() || self.sources.iter().any(|source| source.terms.allow_revoke);
         let writes_files = self.mail.transport == Transport::File;
         let mut warnings: Vec<String> = [
             (!has_admins).then_some(

@@ -29,6 +29,7 @@ mod revocations;
 mod runs;
 mod schema;
 mod service_accounts;
+mod service_purge;
 mod service_users;
 mod session;
 mod token_pages;

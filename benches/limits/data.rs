@@ -285,6 +285,7 @@ pub fn policy(accounts: u64) -> Policy {
         source_steps: BTreeMap::new(),
         max_per_sweep: 0,
         rules: lapsed::domain::Rules::default(),
+        personal: lapsed::domain::PersonalTimes::default(),
     }
 }
 
@@ -340,6 +341,8 @@ fn settings(connections: usize) -> anyhow::Result<Settings> {
     let days = TimeDelta::days;
     Ok(Settings {
         response: None,
+        follow_directories: false,
+        admin_role: None,
         sweep: Schedule::new("* * * * *", chrono_tz::UTC)?,
         summary: None,
         delivery: Delivery {

@@ -345,6 +345,7 @@ CREATE TABLE service_user (
     lost_access_at TIMESTAMPTZ,
     version        BIGINT NOT NULL
 );
+CREATE INDEX service_user_lost ON service_user (lost_access_at) WHERE lost_access_at IS NOT NULL;
 
 CREATE TABLE service_role (
     user_key    TEXT COLLATE "C" NOT NULL,
@@ -425,6 +426,8 @@ CREATE TABLE token_address (
     last_at    TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (token_id, is_refused, address)
 );
+-- Finds new addresses.
+CREATE INDEX token_address_new ON token_address (first_at) WHERE NOT is_refused;
 
 -- Answers to requests that may be repeated. Backups and moved stores lack them.
 CREATE TABLE idempotency (

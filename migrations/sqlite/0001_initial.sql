@@ -346,6 +346,7 @@ CREATE TABLE service_user (
     lost_access_at TEXT,
     version        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX service_user_lost ON service_user (lost_access_at) WHERE lost_access_at IS NOT NULL;
 
 CREATE TABLE service_role (
     user_key    TEXT NOT NULL,
@@ -425,6 +426,8 @@ CREATE TABLE token_address (
     last_at    TEXT NOT NULL,
     PRIMARY KEY (token_id, is_refused, address)
 ) STRICT, WITHOUT ROWID;
+-- Finds new addresses.
+CREATE INDEX token_address_new ON token_address (first_at) WHERE NOT is_refused;
 
 -- Answers to requests that may be repeated. Backups and moved stores lack them.
 CREATE TABLE idempotency (

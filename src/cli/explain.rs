@@ -19,7 +19,7 @@ use super::steps::{
 use super::{Context, query};
 use crate::domain::{
     AccountAdmins, Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, NewNotice,
-    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, column,
+    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, Wishes, column,
     forecast_notices,
 };
 use crate::engine::DEAD_ADDRESS_TTL;
@@ -58,6 +58,7 @@ pub(super) struct Explanation {
     dead: HashMap<String, String>,
     /// The administrators of the token's account, as its source reports them.
     account_admins: AccountAdmins,
+    wishes: Wishes,
     /// Whether its source has not been configured for so long that no one is warned.
     is_silent: bool,
     now: DateTime<Utc>,
@@ -78,6 +79,11 @@ impl Explanation {
             .load_dead_addresses(shift(now, -DEAD_ADDRESS_TTL))
             .await?;
         let account_admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
+        let wishes = tx.load_all_wishes().await?;
+        let policy = Policy {
+            personal: tx.load_personal_times().await?,
+            ..policy
+        };
         let is_silent = tx.list_silent_sources(now).await?.contains(&token.source);
         let tokens = std::slice::from_ref(&token);
         let mut lost_owners = tx.load_lost_owners(tokens).await?;
@@ -92,6 +98,7 @@ impl Explanation {
             token,
             dead: dead.into_iter().collect(),
             account_admins,
+            wishes,
             is_silent,
             now,
         })
@@ -228,7 +235,15 @@ impl Explanation {
     }
 
     fn future_notices(&self) -> Vec<NewNotice> {
-        forecast_notices(&self.token, &self.recipients(), &self.policy, self.now)
+        let recipients = self.recipients();
+        let forecast = forecast_notices(
+            &self.token,
+            &recipients,
+            &self.wishes,
+            &self.policy,
+            self.now,
+        );
+        forecast
             .into_iter()
             .filter_map(|warning| warning.notice)
             .collect()

@@ -17,7 +17,8 @@ use super::output::{Cell, Column, Field, Printer, Row};
 use super::setup::{self, Mode};
 use super::steps::{is_about_expiry, send_time};
 use crate::domain::{
-    AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, When, forecast_notices,
+    AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, When, Wishes,
+    forecast_notices,
 };
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{self, NoticeRow, Store};
@@ -67,6 +68,10 @@ pub(super) async fn list(
     limit: u64,
     printer: &mut Printer<'_, ForecastRow>,
 ) -> Result<u64> {
+    let policy = &Policy {
+        personal: store.begin_read().await?.load_personal_times().await?,
+        ..policy.clone()
+    };
     let until = window.until;
     let lead = max_lead(policy);
     let mut pending = PendingRows::default();
@@ -102,7 +107,7 @@ pub(super) async fn list(
 /// How long before an expiry its first warning can be sent.
 fn max_lead(policy: &Policy) -> TimeDelta {
     let widest = policy.widest_step().width();
-    if policy.admin_digest.is_some() {
+    if policy.admin_digest.is_some() || policy.personal.has_digests {
         widest + MAX_DIGEST_LEAD
     } else {
         widest
@@ -186,6 +191,7 @@ struct TokenPage {
     lost_owners: HashMap<TokenId, Vec<Address>>,
     dead_addresses: HashSet<String>,
     account_admins: AccountAdmins,
+    wishes: Wishes,
     silent_sources: HashSet<String>,
     held: u64,
 }
@@ -225,6 +231,7 @@ impl TokenPage {
             lost_owners,
             dead_addresses,
             account_admins,
+            wishes: tx.load_all_wishes().await?,
             silent_sources: tx.list_silent_sources(window.now).await?,
             held,
         })
@@ -254,7 +261,8 @@ impl TokenPage {
             self.dead_addresses.contains(address.key())
         });
         let is_silent = self.silent_sources.contains(&token.source);
-        let forecast = forecast_notices(token, &recipients, policy, window.now).into_iter();
+        let forecast =
+            forecast_notices(token, &recipients, &self.wishes, policy, window.now).into_iter();
         for warning in forecast.filter(|_| !is_silent) {
             warnings
                 .entry((warning.at.max(window.now), warning.step))

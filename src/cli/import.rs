@@ -1,5 +1,6 @@
 //! `lapsed import`: imports tokens from a file.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -12,15 +13,17 @@ use tempfile::NamedTempFile;
 
 use super::Context;
 use super::args::{Import, Input, Reading};
-use super::exit::{Exit, Failure, Result};
+use super::exit::{Error, Exit, Failure, Result};
 use super::setup::{self, Mode};
-use crate::domain::Name;
+use crate::config::Config;
+use crate::domain::{LOCAL_SOURCE, Name};
 use crate::engine::{self, ImportCounts, ImportMode};
 use crate::files::create_private;
 use crate::sources::cells::CellRules;
 use crate::sources::file::{self as token_file, ReadCallbacks, ReadOptions, Span, UnreadableCell};
 use crate::sources::rows::options::{Extra, parse_items};
 use crate::sources::{Listing, RefusedRow, RefusedRows};
+use crate::store;
 use crate::text;
 use crate::time::DateRules;
 
@@ -39,10 +42,12 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     }
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
     let options = read_options(&args.reading)?;
+    let reserved = load_reserved_ids(&config, &args.source).await?;
     // Read the file first: a bad file must not leave a new store behind.
-    let listing = tokio::task::spawn_blocking(move || read_file(&file, &options, rejects))
-        .await
-        .map_err(anyhow::Error::from)??;
+    let listing =
+        tokio::task::spawn_blocking(move || read_file(&file, &options, rejects, &reserved))
+            .await
+            .map_err(anyhow::Error::from)??;
     let unreadable: u64 = listing
         .columns
         .by_name
@@ -84,6 +89,21 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+/// The ids of the tokens that lapsed itself issued, which an import never changes.
+async fn load_reserved_ids(config: &Config, source: &str) -> Result<HashSet<String>> {
+    if source != LOCAL_SOURCE {
+        return Ok(HashSet::new());
+    }
+    let ids = setup::with_store(config, Mode::Read, async |store| {
+        Ok(store.begin_read().await?.list_public_ids().await?)
+    });
+    match ids.await {
+        Ok(ids) => Ok(ids.into_iter().collect()),
+        Err(Error::Store(store::Error::Missing(_) | store::Error::Older)) => Ok(HashSet::new()),
+        Err(error) => Err(error),
+    }
 }
 
 fn print_refusals(refused: &RefusedRows) {
@@ -139,12 +159,13 @@ fn read_file(
     file: &Input,
     options: &ReadOptions,
     rejects: Option<PathBuf>,
+    reserved: &HashSet<String>,
 ) -> anyhow::Result<Listing> {
     let Some(path) = rejects else {
-        return read_with(&to_input(file), options, |_, _| {});
+        return read_with(&to_input(file), options, reserved, |_, _| {});
     };
     let target = create_rejects(&path)?;
-    read_and_copy(file, options, &path, target).inspect_err(|_| {
+    read_and_copy(file, options, (&path, target), reserved).inspect_err(|_| {
         // It would stand in the way of the next attempt.
         let _ = std::fs::remove_file(&path);
     })
@@ -153,8 +174,8 @@ fn read_file(
 fn read_and_copy(
     file: &Input,
     options: &ReadOptions,
-    path: &Path,
-    target: File,
+    (path, target): (&Path, File),
+    reserved: &HashSet<String>,
 ) -> anyhow::Result<Listing> {
     // Standard input can be read only once.
     let copy = match file {
@@ -166,7 +187,7 @@ fn read_and_copy(
         None => to_input(file),
     };
     let mut spans = Vec::new();
-    let listing = read_with(&input, options, |row, span| {
+    let listing = read_with(&input, options, reserved, |row, span| {
         print_refusal(row);
         spans.push(span);
     })?;
@@ -191,6 +212,7 @@ fn copy_stdin() -> io::Result<NamedTempFile> {
 fn read_with(
     input: &token_file::Input,
     options: &ReadOptions,
+    reserved: &HashSet<String>,
     mut on_refused: impl FnMut(&RefusedRow, Span),
 ) -> anyhow::Result<Listing> {
     let size = match input {
@@ -224,6 +246,10 @@ fn read_with(
         on_refused: Some(&mut refused),
         on_unreadable: Some(&mut unreadable),
         accept_unended: Some(&mut unended),
+        why_refused: Some(&|id| {
+            let why = "lapsed itself issued this token; `lapsed token update` changes it";
+            reserved.contains(id).then(|| why.to_owned())
+        }),
     };
     Ok(token_file::read_files(
         std::slice::from_ref(input),
@@ -337,6 +363,7 @@ mod tests {
                 &Input::File(input.clone()),
                 &ReadOptions::default(),
                 Some(existing.clone()),
+                &HashSet::new(),
             );
             assert!(
                 read.err()
@@ -351,6 +378,7 @@ mod tests {
             &Input::File(input),
             &ReadOptions::default(),
             Some(new.clone()),
+            &HashSet::new(),
         )
         .unwrap();
         assert_eq!(
@@ -380,6 +408,7 @@ mod tests {
             &Input::File(input),
             &ReadOptions::default(),
             Some(new.clone()),
+            &HashSet::new(),
         )
         .unwrap();
         assert_eq!(fs::read_to_string(&new).unwrap(), copied);
@@ -398,11 +427,38 @@ mod tests {
             items: parse_items("data.tokens").unwrap(),
             ..ReadOptions::default()
         };
-        read_file(&Input::File(input), &options, Some(new.clone())).unwrap();
+        read_file(
+            &Input::File(input),
+            &options,
+            Some(new.clone()),
+            &HashSet::new(),
+        )
+        .unwrap();
         let copied = fs::read_to_string(&new).unwrap();
         assert_eq!(copied, "{\"data\":{\"tokens\":[\n{\"name\":\"x\"}\n]}}\n");
-        let read = read_file(&Input::File(new), &options, None).unwrap();
+        let read = read_file(&Input::File(new), &options, None, &HashSet::new()).unwrap();
         assert_eq!((read.count, read.refusals.count), (0, 1));
+    }
+
+    #[test]
+    fn a_token_that_lapsed_issued_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("tokens.csv");
+        fs::write(&input, "external_id,name\na,x\nlp3fK9x2QwAb,taken\n").unwrap();
+        let reserved = HashSet::from(["lp3fK9x2QwAb".to_owned()]);
+        let listing = read_file(
+            &Input::File(input),
+            &ReadOptions::default(),
+            None,
+            &reserved,
+        );
+        let listing = listing.unwrap();
+        assert_eq!((listing.count, listing.refusals.count), (1, 1));
+        let refusal = listing.refusals.shown[0].to_string();
+        assert!(
+            refusal.contains("tokens.csv:3: lapsed itself issued"),
+            "{refusal}"
+        );
     }
 
     #[test]

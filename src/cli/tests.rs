@@ -159,6 +159,7 @@ fn policy() -> Policy {
         accounts: std::collections::BTreeMap::new(),
         max_per_sweep: 0,
         rules: crate::domain::Rules::default(),
+        personal: crate::domain::PersonalTimes::default(),
     }
 }
 

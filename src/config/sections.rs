@@ -254,6 +254,7 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
         max_per_sweep: table.integer("max_per_sweep", 1000, 0..=1_000_000_000),
         accounts: BTreeMap::new(),
         rules: Rules::default(),
+        personal: crate::domain::PersonalTimes::default(),
     };
     let installation = Installation {
         base_url: table.optional("base_url", page_template),
@@ -302,6 +303,7 @@ pub(super) fn rules(mut table: Table) -> (Rules, Option<RevocationPolicy>) {
     let rules = Rules {
         max_ttl: table.unless_off("max_ttl", None, duration),
         unused_after: table.unless_off("unused_after", None, duration),
+        new_place: table.boolean("new_place", false),
     };
     let may_revoke = table.choice("sso_revoked", &[("flag", false), ("revoke", true)], false);
     let response = RevocationPolicy {

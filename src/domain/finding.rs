@@ -30,6 +30,10 @@ string_enum! {
         Unreadable = "unreadable",
         /// Most tokens of a source have no known expiry, or the one that our policy set for such a token has passed.
         UnknownExpiry = "unknown_expiry",
+        /// The secret before the last regeneration is still used and ends soon.
+        OldSecretInUse = "old_secret_in_use",
+        /// A token of the service is used from a network that did not use it before.
+        NewPlace = "new_place",
     }
 }
 
@@ -97,6 +101,8 @@ pub struct Rules {
     pub max_ttl: Option<TimeDelta>,
     /// How long a token may be unused; `None` allows any time.
     pub unused_after: Option<TimeDelta>,
+    /// Whether a use from a new network is a finding.
+    pub new_place: bool,
 }
 
 /// What is wrong with a token or a source by the rules, before it is stored as a finding.
@@ -129,6 +135,8 @@ impl Rules {
         let Self {
             max_ttl,
             unused_after,
+            // No token is judged by it.
+            new_place: _,
         } = self;
         let seconds = |span: &Option<TimeDelta>| span.map(|span| span.num_seconds());
         format!("1|{:?}|{:?}", seconds(max_ttl), seconds(unused_after))

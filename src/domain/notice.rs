@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::string_enum::string_enum;
 use super::token::derived_id;
-use super::{Address, Generation, Step, Token, TokenId};
+use super::{Address, Channel, Generation, Step, Token, TokenId};
 
 string_enum! {
     Topic {
@@ -110,6 +110,21 @@ impl NewNotice {
         }
     }
 
+    /// The same in the recipient's account at the token service.
+    pub fn in_account(&self) -> Self {
+        let token = self.token_id.map(|id| id.to_string());
+        let subject_key = token.or_else(|| self.subject.clone()).unwrap_or_default();
+        let occurrence = Occurrence {
+            topic: self.topic,
+            generation: self.generation,
+            step: self.step,
+        };
+        Self {
+            id: notice_id(&subject_key, occurrence, Channel::Account, &self.recipient),
+            ..self.clone()
+        }
+    }
+
     fn new(
         subject_key: &str,
         occurrence: Occurrence,
@@ -121,20 +136,8 @@ impl NewNotice {
             generation,
             step,
         } = occurrence;
-        let micros = generation.at.timestamp_micros();
-        let generation_key = format!("{micros} {}", generation.secret_version);
-        let step_key = step.map(|step| step.to_string()).unwrap_or_default();
         Self {
-            // A change of any part would change the ids of all notices. `mail` is the channel.
-            id: derived_id(&[
-                "notice",
-                subject_key,
-                &generation_key,
-                topic.as_str(),
-                &step_key,
-                "mail",
-                recipient.address.key(),
-            ]),
+            id: notice_id(subject_key, occurrence, Channel::Mail, &recipient.address),
             token_id: None,
             subject: None,
             generation,
@@ -147,6 +150,32 @@ impl NewNotice {
             detail: None,
         }
     }
+}
+
+/// A change of any part would change the ids of all notices.
+fn notice_id(
+    subject_key: &str,
+    occurrence: Occurrence,
+    channel: Channel,
+    recipient: &Address,
+) -> Uuid {
+    let Occurrence {
+        topic,
+        generation,
+        step,
+    } = occurrence;
+    let micros = generation.at.timestamp_micros();
+    let generation_key = format!("{micros} {}", generation.secret_version);
+    let step_key = step.map(|step| step.to_string()).unwrap_or_default();
+    derived_id(&[
+        "notice",
+        subject_key,
+        &generation_key,
+        topic.as_str(),
+        &step_key,
+        channel.as_str(),
+        recipient.key(),
+    ])
 }
 
 /// Attempts to send a mail since the process started, by outcome.

@@ -1,19 +1,24 @@
 //! The warning policy, which says when a warning is sent and to whom, and planning by it: the notices about a token,
 //! and when it is next due.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::preference::Delivery;
 use super::schedule::first_instant;
 use super::{
-    Address, Basis, Expiry, Generation, NewNotice, Occurrence, Recipient, Rules, Status, Step,
-    Token, Topic,
+    Address, Basis, Expiry, Generation, NewNotice, Occurrence, PersonalTimes, Preference,
+    Recipient, Rules, Status, Step, Token, Topic, Wishes,
 };
 use crate::time::shift;
+
+/// A day may have 25 hours. A mail at a time of day that a person chose is sent at most so long before its step.
+const LONGEST_DAY: TimeDelta = TimeDelta::hours(25);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -33,6 +38,8 @@ pub struct Policy {
     /// A sweep that plans more mails than this is held; 0 is no limit.
     pub max_per_sweep: u64,
     pub rules: Rules,
+    /// Not of the configuration: read from the store before tokens are planned.
+    pub personal: PersonalTimes,
 }
 
 /// A configured account.
@@ -101,7 +108,15 @@ impl Policy {
             "2|{:?}|{:?}|{of_accounts:?}|{}|{:?}|{}",
             self.steps, self.source_steps, self.merge_ahead, self.admin_digest, self.zone
         );
-        let digest = Sha256::digest(text);
+        let PersonalTimes {
+            steps, has_digests, ..
+        } = &self.personal;
+        let personal = if steps.is_empty() && !has_digests {
+            String::new()
+        } else {
+            format!("|{steps:?}|{has_digests}")
+        };
+        let digest = Sha256::digest(text + &personal);
         Uuid::from_slice(&digest[..16])
             .map(|id| id.simple().to_string())
             .unwrap_or_default()
@@ -122,7 +137,18 @@ impl Policy {
         let of_accounts = of_accounts.filter_map(|account| account.steps.as_ref());
         let all = of_accounts.chain(self.source_steps.values());
         let all = all.flatten().chain(&self.steps).copied();
+        let all = all.chain(self.personal.steps.iter().copied());
         all.max().unwrap_or(Step::ZERO)
+    }
+
+    /// The steps of a token for people who chose none, and those that anyone chose; widest first.
+    fn all_steps_of(&self, token: &Token) -> Cow<'_, [Step]> {
+        let steps = self.steps_of(token);
+        if self.personal.steps.is_empty() {
+            return Cow::Borrowed(steps);
+        }
+        let all: BTreeSet<_> = steps.iter().chain(&self.personal.steps).copied().collect();
+        Cow::Owned(all.into_iter().rev().collect())
     }
 
     fn account_of(&self, token: &Token) -> Option<&Account> {
@@ -164,7 +190,8 @@ impl Policy {
         };
         // By an expiry that is not its source's any more, no token expires.
         let expires = !token.has_outdated_expiry();
-        self.steps_of(token).iter().copied().filter(move |step| {
+        let steps = self.all_steps_of(token).into_owned();
+        steps.into_iter().filter(move |step| {
             planned.is_none_or(|planned| *step < planned)
                 && life.is_none_or(|life| step.width() < life)
                 && (expires || *step != Step::ZERO)
@@ -201,7 +228,12 @@ impl Policy {
     pub(super) fn plan_at(&self, expires_at: DateTime<Utc>, step: Step) -> DateTime<Utc> {
         let step_at = shift(expires_at, -step.width());
         let merged_at = shift(step_at, -self.merge_ahead);
-        merged_at.min(self.send_at(expires_at, step, Basis::Admin))
+        let planned_at = merged_at.min(self.send_at(expires_at, step, Basis::Admin));
+        if self.personal.has_digests {
+            planned_at.min(shift(step_at, -LONGEST_DAY))
+        } else {
+            planned_at
+        }
     }
 
     /// When a notice should be sent to a recipient with this basis.
@@ -209,13 +241,28 @@ impl Policy {
     /// The daily mail contains every token whose step is before the next daily mail, so a notice is
     /// sent at the digest time before its step, never after it.
     pub fn send_at(&self, expires_at: DateTime<Utc>, step: Step, basis: Basis) -> DateTime<Utc> {
+        self.send_at_to(None, expires_at, step, basis)
+    }
+
+    /// The same to a person with a preference.
+    fn send_at_to(
+        &self,
+        preference: Option<&Preference>,
+        expires_at: DateTime<Utc>,
+        step: Step,
+        basis: Basis,
+    ) -> DateTime<Utc> {
         let step_at = shift(expires_at, -step.width());
-        match (basis, self.admin_digest) {
-            (Basis::AccountAdmin | Basis::Admin, Some(hour)) => {
-                last_at_hour(step_at, hour, self.zone)
-            }
-            (Basis::Issuer, _) | (_, None) => step_at,
-        }
+        let usual = match basis {
+            Basis::AccountAdmin | Basis::Admin => self.admin_digest,
+            Basis::Issuer => None,
+        };
+        let hour = preference.and_then(|preference| preference.digest_at);
+        let zone = preference.and_then(|preference| preference.timezone);
+        let hour = hour.or(usual);
+        hour.map_or(step_at, |hour| {
+            last_at_hour(step_at, hour, zone.unwrap_or(self.zone))
+        })
     }
 
     /// All recipients of a warning about the token: its owners; the administrators of its account, as configured and
@@ -281,8 +328,9 @@ fn reachable_or_all(
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenPlan {
-    /// Inserting a notice that already exists changes nothing.
+    /// By mail. Inserting a notice that already exists changes nothing.
     pub notices: Vec<NewNotice>,
+    pub in_accounts: Vec<NewNotice>,
     /// The tightest step that is now planned.
     pub planned_step: Option<Step>,
     pub due_at: Option<DateTime<Utc>>,
@@ -296,12 +344,14 @@ pub struct TokenPlan {
 pub fn plan(
     token: &Token,
     recipients: &[Recipient],
+    wishes: &Wishes,
     policy: &Policy,
     horizon: DateTime<Utc>,
 ) -> TokenPlan {
     let Some(generation) = token.generation() else {
         return TokenPlan {
             notices: Vec::new(),
+            in_accounts: Vec::new(),
             planned_step: token.planned_step,
             due_at: None,
         };
@@ -312,14 +362,33 @@ pub fn plan(
         .collect();
     let planned_step = steps.last().copied().or(token.planned_step);
     let due_at = policy.due_after(token, planned_step);
-    let notices = recipients
-        .iter()
-        .flat_map(|recipient| {
-            notices_for_recipient(token, generation, recipient, &steps, policy, horizon)
-        })
-        .collect();
+    let standard = policy.steps_of(token);
+    let (mut notices, mut in_accounts) = (Vec::new(), Vec::new());
+    for recipient in recipients {
+        let person = &recipient.address;
+        let delivery =
+            |step| wishes.delivery(person, (token, generation), (step, standard), horizon);
+        let steps: Vec<(Step, Delivery)> = steps
+            .iter()
+            .map(|step| (*step, delivery(*step)))
+            .filter(|(_, delivery)| *delivery != Delivery::default())
+            .collect();
+        let send_at =
+            |step| policy.send_at_to(wishes.get(person), generation.at, step, recipient.basis);
+        for (notice, delivery) in
+            notices_for_recipient(token, generation, recipient, &steps, send_at, horizon)
+        {
+            if delivery.in_account {
+                in_accounts.push(notice.in_account());
+            }
+            if delivery.by_mail {
+                notices.push(notice);
+            }
+        }
+    }
     TokenPlan {
         notices,
+        in_accounts,
         planned_step,
         due_at,
     }
@@ -338,13 +407,14 @@ pub struct ForecastWarning {
 pub fn forecast_notices(
     token: &Token,
     recipients: &[Recipient],
+    wishes: &Wishes,
     policy: &Policy,
     now: DateTime<Utc>,
 ) -> Vec<ForecastWarning> {
     let mut token = token.clone();
     let mut forecast = Vec::new();
     while let (Some(due_at), Some(expires_at)) = (policy.due_at(&token), token.expiry.at()) {
-        let planned = plan(&token, recipients, policy, due_at.max(now));
+        let planned = plan(&token, recipients, wishes, policy, due_at.max(now));
         if planned.planned_step == token.planned_step {
             break;
         }
@@ -374,18 +444,17 @@ fn notices_for_recipient(
     token: &Token,
     generation: Generation,
     recipient: &Recipient,
-    steps: &[Step],
-    policy: &Policy,
+    steps: &[(Step, Delivery)],
+    send_at: impl Fn(Step) -> DateTime<Utc>,
     horizon: DateTime<Utc>,
-) -> Vec<NewNotice> {
-    let send_at = |step: Step| policy.send_at(generation.at, step, recipient.basis);
+) -> Vec<(NewNotice, Delivery)> {
     let mut notices = Vec::new();
-    for (index, &step) in steps.iter().enumerate() {
+    for (index, &(step, delivery)) in steps.iter().enumerate() {
         let latest = send_at(step).max(horizon);
         // A tighter step that is sent by then replaces this one.
         if steps[index + 1..]
             .iter()
-            .any(|&tighter| send_at(tighter) <= latest)
+            .any(|&(tighter, _)| send_at(tighter) <= latest)
         {
             continue;
         }
@@ -394,12 +463,8 @@ fn notices_for_recipient(
             generation,
             step: Some(step),
         };
-        notices.push(NewNotice::for_token(
-            token,
-            occurrence,
-            recipient,
-            send_at(step),
-        ));
+        let notice = NewNotice::for_token(token, occurrence, recipient, send_at(step));
+        notices.push((notice, delivery));
     }
     notices
 }

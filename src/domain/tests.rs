@@ -41,6 +41,7 @@ fn policy() -> Policy {
         accounts: [("acme".to_owned(), acme())].into(),
         max_per_sweep: 0,
         rules: crate::domain::Rules::default(),
+        personal: crate::domain::PersonalTimes::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::service::PublicId;
 use super::string_enum::string_enum;
 use super::{Address, Step};
 
@@ -173,6 +174,11 @@ pub struct Token {
 }
 
 impl Token {
+    /// Whether lapsed itself issued it. One that was imported under such an id has no credential.
+    pub fn is_of_service(&self) -> bool {
+        self.source == LOCAL_SOURCE && PublicId::parse(&self.external_id).is_some()
+    }
+
     /// The issuer and the other owners.
     pub fn owners(&self) -> impl Iterator<Item = &Address> {
         self.issuer.iter().chain(&self.co_owners)

@@ -20,6 +20,10 @@ pub struct Settings {
     pub retention: Retention,
     /// How tokens of people without access are revoked; `None` only flags them.
     pub response: Option<RevocationPolicy>,
+    /// Whether the tokens of users of the service stop when a directory reports that they lost access.
+    pub follow_directories: bool,
+    /// The role of the service's account administrators; `None` without the service.
+    pub admin_role: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -286,6 +290,9 @@ pub enum RevokeRefusal {
     OwnToken,
     #[error("the token is {0}, so there is nothing to revoke")]
     NotActive(Status),
+    /// Only the policy respects it.
+    #[error("it belongs to a machine user, whose tokens outlive the access of people")]
+    OfMachine,
 }
 
 /// Why a person is not erased.

@@ -237,14 +237,14 @@ pub(super) async fn resolve_losses(
 }
 
 #[derive(Default)]
-struct FindingChanges {
-    opened: Vec<NewFinding>,
+pub(super) struct FindingChanges {
+    pub opened: Vec<NewFinding>,
     refreshed: Vec<(Uuid, RuleFinding, DateTime<Utc>)>,
     resolved: Vec<Uuid>,
 }
 
 impl FindingChanges {
-    fn add(
+    pub fn add(
         &mut self,
         token_id: Option<TokenId>,
         source: &str,
@@ -279,7 +279,7 @@ impl FindingChanges {
             .extend(open.into_iter().map(|finding| finding.id));
     }
 
-    async fn write(
+    pub async fn write(
         &self,
         tx: &mut Tx,
         now: DateTime<Utc>,

@@ -18,10 +18,12 @@ use super::findings::{
     self, JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL, format_evidence, judge_page,
     judge_replicas, judge_source, loss_severity, resolve_losses,
 };
+use super::follow::Follow;
 use super::ghosts::Ghosts;
 use super::leased::{LeasedStore, counted_page, page};
 use super::notices::{DeadAddresses, plan_loss_notices};
 use super::revoke::{find_countdown, warning_occurrence};
+use super::service_findings::ServiceFindings;
 use super::upstream::{
     SweepOptions, WatchedDirectory, WatchedSource, fresh_directories, sources_that_mark_expired,
 };
@@ -48,12 +50,16 @@ pub(super) struct Judge<'a> {
     pub sweep: &'a Schedule,
     /// When administrators get a summary of open findings; `None` means never.
     pub summary: Option<&'a Schedule>,
+    pub follow_directories: bool,
+    /// The role of the service's account administrators.
+    pub admin_role: Option<&'a str>,
     pub on_progress: OnProgress<'a>,
 }
 
 impl Judge<'_> {
     pub async fn run(&self, report: &mut Report) -> Result<(), Error> {
         self.mark_expired(report).await?;
+        self.judge_service(report).await?;
         let ghosts = Ghosts {
             store: self.store,
             clock: self.clock,
@@ -78,6 +84,25 @@ impl Judge<'_> {
         }
         let summarized_until = settings.get(SUMMARIZED_UNTIL).map(String::as_str);
         self.plan_summary(summarized_until, report).await
+    }
+
+    /// Judges the people of the token service, and the use of its tokens.
+    async fn judge_service(&self, report: &mut Report) -> Result<(), Error> {
+        let follow = Follow {
+            store: self.store,
+            clock: self.clock,
+            policy: self.policy,
+            directories: self.directories,
+            is_on: self.follow_directories,
+            admin_role: self.admin_role,
+        };
+        follow.run(report).await?;
+        let findings = ServiceFindings {
+            store: self.store,
+            clock: self.clock,
+            policy: self.policy,
+        };
+        findings.run(report).await
     }
 
     /// Judges the tokens of people who lost access.
@@ -198,8 +223,11 @@ impl Judge<'_> {
             .map(|outlived| loss_finding(outlived, now))
             .collect();
         tx.insert_findings(&findings).await?;
+        let ids: Vec<_> = outlived.iter().map(|outlived| outlived.token.id).collect();
+        let of_machines = tx.find_machine_tokens(&ids).await?;
         for (OutlivedToken { token, .. }, finding) in outlived.iter().zip(&findings) {
-            let countdown = self.response.and_then(|response| {
+            let response = self.response.filter(|_| !of_machines.contains(&token.id));
+            let countdown = response.and_then(|response| {
                 let countdown =
                     find_countdown(self.sources, response, token, finding.id, None, now)?;
                 Some((response, countdown))

@@ -15,6 +15,7 @@ use crate::store::{Store, Tx};
 
 use super::common::{Error, PAGE_SIZE, Report, new_id};
 use super::leased::retry;
+use super::notices::personal_policy;
 use super::upstream::ensure_not_renamed;
 use super::{findings, plan};
 
@@ -204,7 +205,8 @@ pub async fn merge_record(
     listed: ListedToken,
     now: DateTime<Utc>,
 ) -> Result<Option<Token>, Error> {
-    let rules = MergeRules::from(policy);
+    let policy = personal_policy(tx, policy).await?;
+    let rules = MergeRules::from(&policy);
     let mut changes = Changes::from_rows(tx, source, vec![listed], rules, now).await?;
     changes.write(tx, rules, now).await?;
     let updated = changes.updates.pop().map(|update| update.token);
@@ -338,8 +340,9 @@ pub async fn import(
         refusals,
         ..
     } = listing;
-    let rules = MergeRules::from(policy);
     check_import(target).await?;
+    let policy = personal_policy(&mut store.begin_read().await?, policy).await?;
+    let rules = MergeRules::from(&policy);
     let mut report = Report::default();
     let mut rows = 0;
     let page = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);

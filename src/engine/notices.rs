@@ -1,13 +1,14 @@
 //! Plans notices that do not follow from steps: alerts to the administrators, notices about lost access, those of
 //! failed mails for the next recipients, and notices that no one can receive.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::domain::{
     AccountAdmins, Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, TokenId, Topic,
+    Wishes,
 };
 use crate::store::{self, ClaimedMail, MailNotice, Tx};
 use crate::time::MAX_INSTANT;
@@ -85,6 +86,50 @@ impl Audience {
             self.dead.contains(address)
         })
     }
+}
+
+/// The policy with the times that people chose. By it a token is due whenever anyone may be owed a notice.
+pub(super) async fn personal_policy(tx: &mut Tx, policy: &Policy) -> Result<Policy, store::Error> {
+    Ok(Policy {
+        personal: tx.load_personal_times().await?,
+        ..policy.clone()
+    })
+}
+
+/// What the recipients of notices about tokens prefer; `recipients` has those of each token.
+pub(super) async fn load_wishes(
+    tx: &mut Tx,
+    policy: &Policy,
+    tokens: &[Token],
+    recipients: &[Vec<Recipient>],
+) -> Result<Wishes, store::Error> {
+    if !policy.personal.has_wishes {
+        return Ok(Wishes::default());
+    }
+    let people = recipients.iter().flatten();
+    let people: BTreeSet<_> = people.map(|recipient| recipient.address.key()).collect();
+    let people: Vec<_> = people.into_iter().collect();
+    let tokens: Vec<_> = tokens.iter().map(|token| token.id).collect();
+    tx.load_wishes(&people, &tokens).await
+}
+
+/// Copies of notices by mail for the accounts of those who want them there.
+pub(super) async fn insert_copies(
+    tx: &mut Tx,
+    notices: &[NewNotice],
+    now: DateTime<Utc>,
+) -> Result<(), store::Error> {
+    let people: BTreeSet<_> = notices
+        .iter()
+        .map(|notice| notice.recipient.key())
+        .collect();
+    let people: Vec<_> = people.into_iter().collect();
+    let wishes = tx.load_wishes(&people, &[]).await?;
+    let wanted = notices
+        .iter()
+        .filter(|notice| wishes.wants_copy(&notice.recipient));
+    let copies: Vec<_> = wanted.map(NewNotice::in_account).collect();
+    tx.insert_account_notices(&copies, now).await
 }
 
 pub(super) struct Alert<'a> {

@@ -13,7 +13,7 @@ use crate::time::shift;
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
 use super::leased::{LeasedStore, OpenPage, counted_page, page, retry};
-use super::notices::{Alert, Audience, Undeliverable};
+use super::notices::{Alert, Audience, Undeliverable, load_wishes, personal_policy};
 
 /// Setting: the fingerprint of the policy by which every `due_at` was computed.
 const POLICY_FINGERPRINT: &str = "plan.policy";
@@ -37,6 +37,7 @@ struct Page {
     tokens: u64,
     end: Option<(DateTime<Utc>, TokenId)>,
     notices: Vec<NewNotice>,
+    in_accounts: Vec<NewNotice>,
     undeliverable: Vec<Undeliverable>,
 }
 
@@ -51,6 +52,18 @@ pub(super) struct Plan<'a> {
 impl Plan<'_> {
     /// Plans all notices that are due up to the next sweep, and assigns them to mails.
     pub async fn run(&self, report: &mut Report) -> Result<(), Error> {
+        let mut tx = self.store.begin_read().await?;
+        let policy = personal_policy(&mut tx, self.policy).await?;
+        drop(tx);
+        let plan = Plan {
+            policy: &policy,
+            store: self.store,
+            ..*self
+        };
+        plan.run_personal(report).await
+    }
+
+    async fn run_personal(&self, report: &mut Report) -> Result<(), Error> {
         self.follow_policy().await?;
         let now = self.clock.now();
         let horizon = horizon(self.sweep, now);
@@ -104,12 +117,16 @@ impl Plan<'_> {
         };
         let end = last.due_at.map(|due_at| (due_at, last.id));
         let audience = Audience::load(tx, &due, now).await?;
-        let mut notices = Vec::new();
+        let recipients = due
+            .iter()
+            .map(|token| audience.recipients(self.policy, token));
+        let recipients: Vec<_> = recipients.collect();
+        let wishes = load_wishes(tx, self.policy, &due, &recipients).await?;
+        let (mut notices, mut in_accounts) = (Vec::new(), Vec::new());
         let mut undeliverable = Vec::new();
         let mut rescheduled = Vec::with_capacity(due.len());
-        for token in &due {
-            let recipients = audience.recipients(self.policy, token);
-            let planned = domain::plan(token, &recipients, self.policy, horizon);
+        for (token, recipients) in due.iter().zip(&recipients) {
+            let planned = domain::plan(token, recipients, &wishes, self.policy, horizon);
             let is_newly_due = planned.planned_step != token.planned_step;
             if let Some(generation) = token.generation()
                 && recipients.is_empty()
@@ -128,6 +145,7 @@ impl Plan<'_> {
                 rescheduled.push((token.id, planned.due_at, planned.planned_step));
             }
             notices.extend(planned.notices);
+            in_accounts.extend(planned.in_accounts);
         }
         tx.reschedule_tokens(&rescheduled).await?;
         Ok(Some(Page {
@@ -135,6 +153,7 @@ impl Plan<'_> {
             tokens: due.len() as u64,
             end,
             notices,
+            in_accounts,
             undeliverable,
         }))
     }
@@ -153,6 +172,8 @@ impl Plan<'_> {
         if !page.notices.is_empty() {
             counted.notices_planned += assigner.insert(tx, &page.notices).await?;
         }
+        tx.insert_account_notices(&page.in_accounts, assigner.now)
+            .await?;
         self.store.commit(page.open).await?;
         report.add(counted);
         Ok(())

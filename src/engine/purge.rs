@@ -54,7 +54,8 @@ impl Purge<'_> {
                 .await?;
             let (from, until) = (shift(now, -REPLICA_TTL), shift(now, REPLICA_TTL));
             let replicas = tx.purge_replicas(from, until).await?;
-            Ok(tokens + replicas + tx.purge(&cutoffs, PAGE_SIZE).await?)
+            let of_service = tx.purge_service(now, PAGE_SIZE).await?;
+            Ok(tokens + replicas + of_service + tx.purge(&cutoffs, PAGE_SIZE).await?)
         })?;
         report.purged += deleted;
         if deleted < PAGE_SIZE.unsigned_abs() {

@@ -11,10 +11,10 @@ use crate::clock::Clock;
 use crate::domain::revocation::{
     self, Countdown, Decision, Doubt, Loss, RevocationFacts, Trail, Wait,
 };
-use crate::domain::{Policy, RevocationPolicy, Schedule, Token, TokenId};
+use crate::domain::{LOCAL_SOURCE, Policy, RevocationPolicy, Schedule, Token, TokenId};
 use crate::store::{DueLoss, IdentityRow, LossRow, Tx};
 
-use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon};
+use super::common::{Error, OnProgress, PAGE_SIZE, Report, RevokeRefusal, horizon};
 use super::findings::{format_evidence, resolve_losses};
 use super::leased::{LeasedStore, counted_page, page};
 use super::notices::{Alert, DeadAddresses, plan_loss_notices};
@@ -69,9 +69,6 @@ impl<'a> Respond<'a> {
         let Some(response) = self.response else {
             return Ok(());
         };
-        if revocable.is_empty() {
-            return Ok(());
-        }
         self.schedule_revocations(response, &revocable, report)
             .await?;
         self.revoke_due(response, options, stop, report).await
@@ -99,10 +96,11 @@ impl<'a> Respond<'a> {
         if self.response.is_none() {
             return Vec::new();
         }
-        self.sources
-            .iter()
+        let watched = self.sources.iter();
+        watched
             .filter(|watched| watched.terms.allow_revoke)
             .map(|watched| watched.terms.name.clone())
+            .chain([LOCAL_SOURCE.to_owned()])
             .collect()
     }
 
@@ -160,6 +158,7 @@ impl<'a> Respond<'a> {
         let ids: Vec<TokenId> = losses.iter().map(|loss| loss.token_id).collect();
         let tokens = tx.load_tokens(&ids).await?.into_iter();
         let mut tokens: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
+        let of_machines = tx.find_machine_tokens(&ids).await?;
         let mut countdowns = Vec::with_capacity(losses.len());
         let mut ids_to_warn = Vec::new();
         for loss in losses {
@@ -167,7 +166,8 @@ impl<'a> Respond<'a> {
                 continue;
             };
             let until = loss.acknowledged_until;
-            let countdown = find_countdown(self.sources, response, &token, loss.id, until, now);
+            let countdown = find_countdown(self.sources, response, &token, loss.id, until, now)
+                .filter(|_| !of_machines.contains(&token.id));
             if countdown.is_some_and(|countdown| countdown.warn_at <= horizon) {
                 ids_to_warn.push(token.id);
             }
@@ -363,12 +363,16 @@ impl<'a> Respond<'a> {
         let (losses, statements) = self.load_losses(&mut tx, &token, now).await?;
         let source = tx.find_source(&token.source).await?;
         let subject = audit_subject(&token.source, &token.external_id);
+        let of_machines = tx.find_machine_tokens(&[token.id]).await?;
+        let refusal = match may_revoke(self.sources, &token, now) {
+            Ok(_) if of_machines.contains(&token.id) => Some(RevokeRefusal::OfMachine),
+            Ok(_) => None,
+            Err(refusal) => Some(refusal),
+        };
         let facts = RevocationFacts {
             finding: row.state_at(now),
             token: token.status_at(now),
-            not_allowed: may_revoke(self.sources, &token, now)
-                .err()
-                .map(|refusal| refusal.to_string()),
+            not_allowed: refusal.map(|refusal| refusal.to_string()),
             revoke_at: row.revoke_at.unwrap_or(ends_at).max(ends_at),
             is_warned: warned_at.is_some(),
             is_source_failing: source.is_some_and(|source| source.sync_state.failures > 0),
@@ -437,6 +441,7 @@ impl<'a> Respond<'a> {
         };
         let now = self.clock.now();
         let mut sources: Vec<_> = self.sources.iter().map(|w| w.terms.name.clone()).collect();
+        sources.push(LOCAL_SOURCE.to_owned());
         sources.retain(|name| options.includes(name));
         let mut trail = load_trail(self.store, now).await?;
         let mut after = Uuid::nil();

@@ -7,7 +7,7 @@ use crate::domain::{self, Address, Policy, Token, TokenId};
 use crate::store::{RetriedNotices, Store};
 
 use super::common::{Error, PAGE_SIZE, new_id};
-use super::notices::Audience;
+use super::notices::{Audience, personal_policy};
 
 pub struct Retry<'a> {
     pub(super) store: &'a Store,
@@ -47,6 +47,7 @@ impl Retry<'_> {
         if tx.clear_addresses(&[address.key().to_owned()]).await? == 0 {
             return Ok(None);
         }
+        let policy = personal_policy(&mut tx, self.policy).await?;
         let entry = [actor, "address.clear", address.as_str()];
         tx.insert_audit(new_id(now), now, entry, None).await?;
         tx.commit().await?;
@@ -60,18 +61,21 @@ impl Retry<'_> {
             };
             after = last.id;
             let audience = Audience::load(&mut tx, &tokens, now).await?;
+            let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+            let wishes = tx.load_wishes(&[address.key()], &ids).await?;
             let mut notices = Vec::new();
             for token in tokens
                 .into_iter()
                 .filter(|token| token.planned_step.is_some())
             {
-                let mut recipients = audience.recipients(self.policy, &token);
+                let mut recipients = audience.recipients(&policy, &token);
                 recipients.retain(|recipient| recipient.address == *address);
                 let unplanned = Token {
                     planned_step: None,
                     ..token
                 };
-                notices.extend(domain::plan(&unplanned, &recipients, self.policy, now).notices);
+                notices
+                    .extend(domain::plan(&unplanned, &recipients, &wishes, &policy, now).notices);
             }
             planned += tx.insert_notices(&notices, None, now).await?;
             tx.commit().await?;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::revocation::{Attempt, Countdown, Outcome, Trail};
+use crate::domain::service::CredentialState;
 use crate::domain::{
     ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token, Topic,
 };
@@ -18,7 +19,7 @@ use crate::time::shift;
 use super::common::{Error, LISTING_TIMEOUT, Report, RevokeRefusal, new_id};
 use super::findings;
 use super::leased::{LeasedStore, page};
-use super::notices::Audience;
+use super::notices::{Audience, insert_copies};
 use super::upstream::WatchedSource;
 
 /// Audit action before the source is asked.
@@ -55,14 +56,20 @@ pub struct Revoke<'a> {
 }
 
 impl<'a> Revoke<'a> {
-    /// Returns the source of the token if lapsed may revoke it there.
-    pub fn may_revoke(&self, token: &Token) -> Result<&'a WatchedSource, RevokeRefusal> {
-        may_revoke(self.sources, token, self.clock.now())
+    /// Fails if lapsed may not revoke the token.
+    pub fn may_revoke(&self, token: &Token) -> Result<(), RevokeRefusal> {
+        may_revoke(self.sources, token, self.clock.now()).map(drop)
     }
 
     /// Revokes a token at its source, cancels its unsent notices, and plans notices about the revocation.
     pub async fn revoke(&self, order: RevocationOrder<'_>) -> Result<Revocation, Error> {
-        let watched = self.may_revoke(order.token)?;
+        let place = may_revoke(self.sources, order.token, self.clock.now())?;
+        let Place::Source(watched) = place else {
+            return page!(self.store, tx => {
+                end_credential(tx, order.token).await?;
+                self.settle_in(tx, order).await
+            });
+        };
         let was_unknown = self.record_attempt(order).await?;
         let revoke = watched.source.revoke(&order.token.external_id);
         let outcome = match tokio::time::timeout(LISTING_TIMEOUT, revoke).await {
@@ -150,6 +157,7 @@ impl<'a> Revoke<'a> {
             })
             .collect();
         tx.insert_notices(&notices, None, now).await?;
+        insert_copies(tx, &notices, now).await?;
         self.audit(tx, order, DONE, order.reason).await?;
         Ok(Revocation {
             cancelled,
@@ -220,11 +228,52 @@ impl<'a> Revoke<'a> {
     }
 }
 
-/// Returns the source of the token if lapsed may revoke it there.
+/// Where a token is revoked.
+pub(super) enum Place<'a> {
+    /// lapsed itself issued it.
+    BuiltIn,
+    Source(&'a WatchedSource),
+}
+
+/// Ends what the token verifies by, in the transaction that marks it as revoked. Tokens that were exchanged for it end
+/// with it.
+async fn end_credential(tx: &mut Tx, token: &Token) -> Result<(), Error> {
+    let Some(mut credential) = tx.lock_credential(token.id).await? else {
+        return Err(RevokeRefusal::UnknownSource(token.source.clone()).into());
+    };
+    if credential.state == CredentialState::Revoked {
+        return Err(RevokeRefusal::NotActive(Status::Revoked).into());
+    }
+    credential.state = CredentialState::Revoked;
+    tx.save_credential(&credential).await?;
+    Ok(())
+}
+
+/// Returns where lapsed may revoke the token.
 pub(super) fn may_revoke<'a>(
     sources: &'a [WatchedSource],
     token: &Token,
     now: DateTime<Utc>,
+) -> Result<Place<'a>, RevokeRefusal> {
+    let place = if token.is_of_service() {
+        Place::BuiltIn
+    } else {
+        Place::Source(find_revocable_source(sources, token)?)
+    };
+    let status = token.status_at(now);
+    // Past a date of our own policy it still works at its source.
+    let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
+    match status {
+        // A disabled token can be enabled again.
+        Status::Active | Status::Disabled => Ok(place),
+        Status::Expired if is_ours => Ok(place),
+        Status::Expired | Status::Revoked | Status::Gone => Err(RevokeRefusal::NotActive(status)),
+    }
+}
+
+fn find_revocable_source<'a>(
+    sources: &'a [WatchedSource],
+    token: &Token,
 ) -> Result<&'a WatchedSource, RevokeRefusal> {
     let watched = sources
         .iter()
@@ -236,15 +285,7 @@ pub(super) fn may_revoke<'a>(
     if watched.source.is_own(token) {
         return Err(RevokeRefusal::OwnToken);
     }
-    let status = token.status_at(now);
-    // Past a date of our own policy it still works at its source.
-    let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
-    match status {
-        // A disabled token can be enabled again.
-        Status::Active | Status::Disabled => Ok(watched),
-        Status::Expired if is_ours => Ok(watched),
-        Status::Expired | Status::Revoked | Status::Gone => Err(RevokeRefusal::NotActive(status)),
-    }
+    Ok(watched)
 }
 
 /// The countdown of a token with a finding of lost access, if the policy revokes it.

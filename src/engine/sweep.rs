@@ -89,6 +89,8 @@ impl Engine {
             directories: &self.directories,
             sweep: &self.settings.sweep,
             summary: self.settings.summary.as_ref(),
+            follow_directories: self.settings.follow_directories,
+            admin_role: self.settings.admin_role.as_deref(),
             on_progress: &self.on_progress,
         }
     }

@@ -20,6 +20,7 @@ use super::common::{Error, OnProgress, Report, rows_were};
 use super::findings::{judge_expiries, judge_source};
 use super::leased::{LeasedStore, counted_page, page};
 use super::merge::{Changes, Walk};
+use super::notices::personal_policy;
 use super::upstream::{
     self, Answer, Preview, SOURCE, SweepOptions, SyncAttempt, WatchedSource, ensure_not_renamed,
     list_all, select_due, sources_that_mark_expired,
@@ -61,6 +62,18 @@ impl SyncSources<'_> {
         if !options.includes_any(self.sources) {
             return Ok(());
         }
+        let mut tx = self.store.begin_read().await?;
+        let policy = personal_policy(&mut tx, self.policy).await?;
+        drop(tx);
+        let sync = SyncSources {
+            policy: &policy,
+            store: self.store,
+            ..*self
+        };
+        sync.run_personal(options, report).await
+    }
+
+    async fn run_personal(&self, options: &SweepOptions, report: &mut Report) -> Result<(), Error> {
         let rows = self.store.begin_read().await?.list_sources().await?;
         let (due, _) = select_due(self.sources, rows, options, self.clock.now(), report);
         let listings = list_all(due, self.clock, |watched, row, asked_at| async move {

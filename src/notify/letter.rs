@@ -144,6 +144,8 @@ pub struct ExpiryEntry {
     pub instead_of_issuer: Option<String>,
     /// Its page at the source.
     pub page: Option<String>,
+    /// What still uses it: `3 calls an hour still use it, from 10.1.2.3`.
+    pub still_used: Option<String>,
 }
 
 impl ExpiryEntry {

@@ -230,6 +230,8 @@ pub struct ReadCallbacks<'a> {
     /// Called with the line of a last row without a line end. Without it, such a row is refused: the file may have
     /// been cut off.
     pub accept_unended: Option<&'a mut dyn FnMut(u64)>,
+    /// Returns why a token with this external id is refused.
+    pub why_refused: Option<&'a dyn Fn(&str) -> Option<String>>,
 }
 
 /// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Rows that cannot
@@ -342,6 +344,11 @@ impl FileReader<'_, '_> {
         };
         let token =
             values.and_then(|values| parse_token(&COLUMNS, values, self.rules, &mut self.units));
+        let token = token.and_then(|token| {
+            let why_refused = self.callbacks.why_refused;
+            let refused = why_refused.and_then(|why| why(&token.external_id));
+            refused.map_or(Ok(token), Err)
+        });
         match token {
             Ok(token) => {
                 self.report_unreadable(file, line, &token);

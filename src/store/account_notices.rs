@@ -1,13 +1,13 @@
 //! Notices that a person reads in their account.
 
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::{TokenId, Topic};
+use crate::domain::{NewNotice, Step, TokenId, Topic};
 use crate::time::MAX_INSTANT;
 
-use super::{Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, on};
 
 #[derive(Debug, Clone, FromRow)]
 pub struct AccountNotice {
@@ -23,6 +23,34 @@ pub struct AccountNotice {
 }
 
 impl Tx {
+    /// Inserts notices into accounts; those that are there already stay as they are.
+    pub async fn insert_account_notices(
+        &mut self,
+        notices: &[NewNotice],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        for chunk in notices.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient,
+                        recipient_key, basis, send_at, title, detail, planned_at, state, channel) ");
+                query.push_values(chunk, |mut row, notice| {
+                    row.push_bind(notice.id).push_bind(notice.token_id).push_bind(&notice.subject)
+                        .push_bind(notice.generation.at)
+                        .push_bind(i64::from(notice.generation.secret_version))
+                        .push_bind(notice.topic.as_str()).push_bind(notice.step.map(Step::seconds))
+                        .push_bind(notice.recipient.as_str()).push_bind(notice.recipient.key())
+                        .push_bind(notice.basis.as_str()).push_bind(notice.send_at)
+                        .push_bind(&notice.title).push_bind(&notice.detail).push_bind(now)
+                        .push("'sent'").push("'account'");
+                });
+                query.push(" ON CONFLICT (id) DO NOTHING");
+                query.build().persistent(false).execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
     /// A page of a person's notices before `before`, newest first.
     pub async fn list_account_notices(
         &mut self,

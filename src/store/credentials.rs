@@ -17,6 +17,7 @@ macro_rules! internal_kinds {
         "('session', 'access', 'refresh', 'feed')"
     };
 }
+pub(super) use internal_kinds;
 
 /// SQL: a credential counts in a limit at `$2`.
 macro_rules! counts {
@@ -231,5 +232,26 @@ impl Tx {
             })?);
         }
         Ok(found)
+    }
+    /// Which of these tokens belong to machine users.
+    pub async fn find_machine_tokens(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
+        let mut found = HashSet::new();
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            found.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT c.id FROM credential c JOIN service_user u ON u.key = c.issuer_key
+                     WHERE u.address IS NULL AND c.id IN (");
+                push_list(&mut query, chunk);
+                query.push(")");
+                query.build_query_scalar::<TokenId>().fetch_all(c).await
+            })?);
+        }
+        Ok(found)
+    }
+
+    /// The external ids of all tokens that lapsed issued.
+    pub async fn list_public_ids(&mut self) -> Result<Vec<String>> {
+        on!(self, c: Db => sqlx::query_scalar(concat!(
+            "SELECT public_id FROM credential WHERE kind NOT IN ", internal_kinds!())).fetch_all(c).await)
     }
 }

@@ -443,7 +443,7 @@ impl Tx {
             found.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT id, token_id, kind, severity, since, evidence FROM finding
-                     WHERE kind <> 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
+                     WHERE kind NOT IN ('sso_revoked', 'old_secret_in_use', 'new_place') AND state <> 'resolved' AND token_id IN (");
                 push_list(&mut query, chunk);
                 query.push(")");
                 query.build_query_as::<OpenFinding>().fetch_all(c).await

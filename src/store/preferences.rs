@@ -1,9 +1,12 @@
 //! How people want to be notified.
 
-use chrono::NaiveTime;
+use std::collections::{BTreeSet, HashSet};
+
+use chrono::{DateTime, NaiveTime, Utc};
+use chrono_tz::Tz;
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::domain::{Channel, InvalidStep, Preference, Step};
+use crate::domain::{Channel, InvalidStep, PersonalTimes, Preference, Step, TokenId, Wishes};
 
 use super::columns::{impl_from_row, push_list};
 use super::{CHUNK_ROWS, Result, Tx, on};
@@ -62,7 +65,77 @@ impl Tx {
              RETURNING version")
             .bind(preference.address.key()).bind(preference.address.as_str())
             .bind(preference.steps.as_deref().map(encode_steps)).bind(preference.channel.map(Channel::as_str))
-            .bind(&preference.language).bind(preference.timezone.map(|zone| zone.name()))
+            .bind(&preference.language).bind(preference.timezone.map(Tz::name))
             .bind(preference.digest_at.map(|time| time.format(TIME_FORMAT).to_string())).fetch_one(c).await)
+    }
+    /// When tokens are due because of preferences.
+    pub async fn load_personal_times(&mut self) -> Result<PersonalTimes> {
+        let chosen: Vec<(Option<String>, bool)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT DISTINCT steps, digest_time IS NOT NULL OR timezone IS NOT NULL FROM preference")
+            .fetch_all(c).await)?;
+        let has_users: bool = on!(self, c: Db => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_user)")
+            .fetch_one(c).await)?;
+        let steps = chosen.iter().filter_map(|(steps, _)| steps.as_deref());
+        let steps = steps.flat_map(str::split_whitespace);
+        // One that a newer lapsed wrote in another form is left out.
+        let steps: BTreeSet<Step> = steps.filter_map(|step| step.parse().ok()).collect();
+        Ok(PersonalTimes {
+            steps: steps.into_iter().rev().collect(),
+            has_digests: chosen.iter().any(|(_, has_digest)| *has_digest),
+            has_wishes: has_users || !chosen.is_empty(),
+        })
+    }
+
+    /// What these people prefer, and what they have read about these tokens.
+    pub async fn load_wishes(
+        &mut self,
+        address_keys: &[&str],
+        tokens: &[TokenId],
+    ) -> Result<Wishes> {
+        let preferences = self.find_preferences(address_keys).await?;
+        let mut users = HashSet::new();
+        for chunk in address_keys.chunks(CHUNK_ROWS) {
+            users.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT key FROM service_user WHERE address IS NOT NULL AND key IN (");
+                push_list(&mut query, chunk.iter().copied());
+                query.push(")");
+                query.build_query_scalar::<String>().persistent(false).fetch_all(c).await
+            })?);
+        }
+        let mut wishes = Wishes::new(preferences, users);
+        if wishes.needs_read() {
+            for (token, person, generation) in self.load_read_warnings(tokens).await? {
+                wishes.add_read(token, person, generation);
+            }
+        }
+        Ok(wishes)
+    }
+
+    /// What everyone prefers, as if no one had read anything.
+    pub async fn load_all_wishes(&mut self) -> Result<Wishes> {
+        let preferences =
+            on!(self, c: Db => sqlx::query_as("SELECT * FROM preference").fetch_all(c).await)?;
+        let users: Vec<String> = on!(self, c: Db => sqlx::query_scalar(
+            "SELECT key FROM service_user WHERE address IS NOT NULL").fetch_all(c).await)?;
+        Ok(Wishes::new(preferences, users.into_iter().collect()))
+    }
+
+    async fn load_read_warnings(
+        &mut self,
+        tokens: &[TokenId],
+    ) -> Result<Vec<(TokenId, String, DateTime<Utc>)>> {
+        let mut read = Vec::new();
+        for chunk in tokens.chunks(CHUNK_ROWS) {
+            read.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT DISTINCT token_id, recipient_key, generation FROM notice
+                     WHERE channel = 'account' AND topic = 'expiry' AND read_at IS NOT NULL AND token_id IN (");
+                push_list(&mut query, chunk);
+                query.push(")");
+                query.build_query_as::<(TokenId, String, DateTime<Utc>)>().persistent(false).fetch_all(c).await
+            })?);
+        }
+        Ok(read)
     }
 }

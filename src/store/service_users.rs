@@ -9,6 +9,7 @@ use crate::domain::Address;
 use crate::domain::service::ServicePerson;
 
 use super::columns::{decode_addresses, encode_addresses, impl_from_row, push_list};
+use super::people::lost_statuses;
 use super::{CHUNK_ROWS, Change, Result, Tx, locking, on};
 
 /// A user with one of their roles.
@@ -161,11 +162,57 @@ impl Tx {
     ) -> Result<bool> {
         let changed = on!(self, c: Db => sqlx::query(
             "UPDATE service_user SET lost_access_at = $2, version = version + 1
-             WHERE key = $1 AND is_sso AND (lost_access_at IS NULL) <> ($2 IS NULL)")
+             WHERE key = $1 AND (lost_access_at IS NULL) <> ($2 IS NULL)")
             .bind(key).bind(since).execute(c).await.map(|done| done.rows_affected()))?;
         if changed > 0 {
             self.record_change(&Change::User(key.to_owned())).await?;
         }
         Ok(changed > 0)
+    }
+    /// Users in SSO without access at one of these directories whose tokens still work, each with the evidence.
+    pub async fn find_users_to_stop(
+        &mut self,
+        directories: &[String],
+    ) -> Result<Vec<(String, String)>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(concat!(
+                "SELECT u.key, MIN(i.directory || ' says ' || i.evidence) FROM identity i JOIN service_user u ON u.key = i.email_key
+                 WHERE i.status IN ", lost_statuses!(), " AND u.is_sso AND u.address IS NOT NULL AND u.lost_access_at IS NULL
+                   AND i.directory IN ("));
+            push_list(&mut query, directories);
+            query.push(") GROUP BY u.key ORDER BY u.key");
+            query.build_query_as().fetch_all(c).await
+        })
+    }
+
+    /// Users whose tokens were stopped, and whom one of these directories reports as active and none without access.
+    pub async fn find_users_to_restore(
+        &mut self,
+        directories: &[String],
+    ) -> Result<Vec<(String, String)>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(concat!(
+                "SELECT u.key, MIN(i.directory || ' says ' || i.evidence) FROM service_user u JOIN identity i ON i.email_key = u.key
+                 WHERE u.lost_access_at IS NOT NULL AND i.status = 'active'
+                   AND NOT EXISTS (SELECT 1 FROM identity o WHERE o.email_key = u.key AND o.status IN ", lost_statuses!(), ")
+                   AND i.directory IN ("));
+            push_list(&mut query, directories);
+            query.push(") GROUP BY u.key ORDER BY u.key");
+            query.build_query_as().fetch_all(c).await
+        })
+    }
+
+    pub async fn list_stopped_users(&mut self) -> Result<Vec<String>> {
+        on!(self, c: Db => sqlx::query_scalar(
+            "SELECT key FROM service_user WHERE lost_access_at IS NOT NULL ORDER BY key").fetch_all(c).await)
+    }
+    /// The people whose tokens work and who have this role in an account: the account's key and their address, in order.
+    pub async fn list_service_admins(&mut self, role: &str) -> Result<Vec<(String, String)>> {
+        let mut admins: Vec<(String, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT r.account_key, u.address FROM service_role r JOIN service_user u ON u.key = r.user_key
+             WHERE r.role = $1 AND u.address IS NOT NULL AND u.disabled_at IS NULL AND u.lost_access_at IS NULL")
+            .bind(role).fetch_all(c).await)?;
+        admins.sort_unstable();
+        Ok(admins)
     }
 }

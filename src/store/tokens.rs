@@ -390,6 +390,9 @@ impl Tx {
                 "DELETE FROM notice WHERE token_id IN (",
                 "DELETE FROM finding WHERE token_id IN (",
                 "DELETE FROM token_owner WHERE token_id IN (",
+                "DELETE FROM token_use WHERE token_id IN (",
+                "DELETE FROM token_address WHERE token_id IN (",
+                "DELETE FROM credential WHERE id IN (",
                 "DELETE FROM token WHERE id IN (",
             ] {
                 on!(self, c: Db => {
@@ -404,7 +407,6 @@ impl Tx {
     }
 }
 
-/// The other owners of a token, one a line.
 /// The range of ids that begin with these hexadecimal digits.
 pub(super) fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
     let is_hexadecimal = prefix.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 
-use crate::domain::TokenId;
+use crate::domain::{FindingKind, TokenId};
 
 use super::columns::push_list;
-use super::{CHUNK_ROWS, Result, Tx, on};
+use super::{CHUNK_ROWS, OpenFinding, Result, Tx, on};
 
 /// Addresses that are kept for each token, of those that used it and of those that were refused.
 const KEPT_ADDRESSES: i64 = 5;
@@ -198,5 +198,38 @@ impl Tx {
             hours,
             addresses: rows.into_iter().filter_map(address).collect(),
         })
+    }
+    /// Tokens that work, whose old secret ends in (`now`, `until`] and was used since it was replaced; with the instants
+    /// of the replacement and of the end.
+    pub async fn find_old_secrets_in_use(
+        &mut self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<(TokenId, DateTime<Utc>, DateTime<Utc>)>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT id, secret_created_at, old_valid_until FROM credential
+             WHERE old_valid_until > $1 AND old_valid_until <= $2 AND old_used_at > secret_created_at
+               AND state = 'active' ORDER BY id")
+            .bind(now).bind(until).fetch_all(c).await)
+    }
+
+    /// The tokens that were used from an address for the first time since `since`.
+    pub async fn find_tokens_at_new_addresses(
+        &mut self,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<TokenId>> {
+        on!(self, c: Db => sqlx::query_scalar(
+            "SELECT DISTINCT token_id FROM token_address WHERE first_at >= $1 AND NOT is_refused ORDER BY token_id")
+            .bind(since).fetch_all(c).await)
+    }
+    /// Findings of one kind about tokens that are not resolved.
+    pub async fn load_open_findings_of_kind(
+        &mut self,
+        kind: FindingKind,
+    ) -> Result<Vec<OpenFinding>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT id, token_id, kind, severity, since, evidence FROM finding
+             WHERE kind = $1 AND token_id IS NOT NULL AND state <> 'resolved'")
+            .bind(kind.as_str()).fetch_all(c).await)
     }
 }

@@ -217,7 +217,7 @@ impl Tx {
         on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
             let (at, id) = before.unwrap_or((MAX_INSTANT, Uuid::max()));
-            query.push(" WHERE l.planned_at <= ").push_bind(at)
+            query.push(" WHERE l.channel = 'mail' AND l.planned_at <= ").push_bind(at)
                 .push(" AND (l.planned_at, l.id) < (").push_bind(at).push(", ").push_bind(id).push(")");
             if let Some(recipient) = &filter.recipient_key {
                 query.push(" AND l.recipient_key = ").push_bind(recipient);
@@ -242,7 +242,7 @@ impl Tx {
         for chunk in tokens.chunks(CHUNK_ROWS) {
             notices.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
-                query.push(" WHERE l.token_id IN (");
+                query.push(" WHERE l.channel = 'mail' AND l.token_id IN (");
                 push_list(&mut query, chunk);
                 query.push(") ORDER BY l.send_at, l.recipient_key, l.id");
                 query.build_query_as::<NoticeRow>().fetch_all(c).await
@@ -294,7 +294,7 @@ impl Tx {
             query.build_query_as().fetch_all(c).await
         })?;
         let notices = on!(self, c: Db => sqlx::query_as(
-            "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step NULLS FIRST")
+            "SELECT state, step, COUNT(*) FROM ledger WHERE channel = 'mail' GROUP BY state, step ORDER BY state, step NULLS FIRST")
             .fetch_all(c).await)?;
         // A notice waits since it was planned or since `send_at`, whichever is later: one that was planned
         // after an outage has not waited from `send_at` on.

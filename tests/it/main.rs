@@ -14,6 +14,7 @@ mod judging;
 mod managing;
 mod migrations;
 mod nocodb;
+mod service_watch;
 mod sql;
 mod store;
 mod unreadable;

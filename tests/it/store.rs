@@ -14,7 +14,7 @@ mod removal;
 mod replicas;
 mod revocations;
 mod runs;
-mod service;
+pub(crate) mod service;
 mod tokens;
 mod views;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Backoff, Issuers, Policy, Rules, Schedule};
+use lapsed::domain::{Backoff, Issuers, PersonalTimes, Policy, Rules, Schedule};
 use lapsed::engine::{
     Delivery, Engine, LastPurge, Mailer, Report, Retention, Settings, SweepOptions, new_id,
 };
@@ -119,6 +119,7 @@ fn policy() -> Policy {
         accounts: [].into(),
         max_per_sweep: 0,
         rules: Rules::default(),
+        personal: PersonalTimes::default(),
     }
 }
 
@@ -129,6 +130,8 @@ fn settings() -> Settings {
         sweep: Schedule::new("* * * * *", chrono_tz::UTC).unwrap(),
         summary: None,
         response: None,
+        follow_directories: false,
+        admin_role: None,
         delivery: Delivery {
             lease: TimeDelta::seconds(30),
             backoff: Backoff {

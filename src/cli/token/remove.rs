@@ -19,9 +19,16 @@ pub(super) async fn remove(context: &Context, config: &Config, args: TokenRemove
 async fn remove_one(engine: &Engine, config: &Config, args: &TokenRemove) -> Result<Exit> {
     let mut tx = engine.store.begin_read().await?;
     let token = query::find_token(&mut tx, &args.id).await?;
+    let is_issued = !tx.find_credentials(&[token.id]).await?.is_empty();
     drop(tx);
     let label = query::label(&token);
     let source = &token.source;
+    if is_issued {
+        let error =
+            anyhow::anyhow!("{label} was issued by lapsed, which keeps it for the audit trail");
+        let hint = format!("`lapsed token delete {}` ends it", token.external_id);
+        return Err(Failure::failed(error).hint(hint).into());
+    }
     if config.has_source(source) {
         let error = anyhow::anyhow!("{label} belongs to the source {source}, which is configured");
         let hint = "its next sync would add the token again; delete it at the source, or use `lapsed token revoke`";

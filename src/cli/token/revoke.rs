@@ -118,7 +118,7 @@ fn refusal_failure(refused: RevokeRefusal) -> Failure {
         RevokeRefusal::OwnToken => {
             "set another token in the configuration first; then you can revoke this one".to_owned()
         }
-        RevokeRefusal::NotActive(_) => {
+        RevokeRefusal::NotActive(_) | RevokeRefusal::OfMachine => {
             "`lapsed token show` shows what is known about it".to_owned()
         }
     };

@@ -21,6 +21,7 @@ fn rules() -> Rules {
     Rules {
         max_ttl: Some(TimeDelta::days(90)),
         unused_after: Some(TimeDelta::days(90)),
+        new_place: false,
     }
 }
 

@@ -3,7 +3,7 @@ use rstest::rstest;
 
 use super::{address, at, step};
 use crate::domain::{
-    AccountAdmins, Expiry, ForecastWarning, NewNotice, Policy, Status, StepState, Token,
+    AccountAdmins, Expiry, ForecastWarning, NewNotice, Policy, Status, StepState, Token, Wishes,
     forecast_notices, plan,
 };
 
@@ -40,7 +40,7 @@ fn planned_by_sweeps(token: &Token, policy: &Policy, start: DateTime<Utc>) -> Ve
             .due_at(&token)
             .is_some_and(|due_at| due_at <= horizon)
         {
-            let planned = plan(&token, &recipients, policy, horizon);
+            let planned = plan(&token, &recipients, &Wishes::default(), policy, horizon);
             token.planned_step = planned.planned_step;
             notices.extend(planned.notices);
         }
@@ -62,10 +62,11 @@ fn the_forecast_is_what_sweeps_plan(
     let (token, policy) = (token(TimeDelta::days(life)), policy(digest));
     let start = token.expiry.at().unwrap() - TimeDelta::days(days_left) - TimeDelta::hours(2);
     let recipients = policy.recipients(&token, &AccountAdmins::default(), &[], &|_| false);
-    let forecast: Option<Vec<_>> = forecast_notices(&token, &recipients, &policy, start)
-        .into_iter()
-        .map(|warning| warning.notice)
-        .collect();
+    let forecast: Option<Vec<_>> =
+        forecast_notices(&token, &recipients, &Wishes::default(), &policy, start)
+            .into_iter()
+            .map(|warning| warning.notice)
+            .collect();
     assert_eq!(forecast.unwrap(), planned_by_sweeps(&token, &policy, start));
 }
 
@@ -79,7 +80,7 @@ fn a_step_without_recipients_is_in_the_forecast() {
         notice: None,
     };
     assert_eq!(
-        forecast_notices(&token, &[], &policy, start),
+        forecast_notices(&token, &[], &Wishes::default(), &policy, start),
         [
             without_recipient("7d", "2026-11-24T10:30:00Z"),
             without_recipient("1d", "2026-11-30T10:30:00Z"),
@@ -97,7 +98,10 @@ fn a_disabled_token_has_an_empty_forecast() {
     };
     let recipients = policy.recipients(&disabled, &AccountAdmins::default(), &[], &|_| false);
     let start = at("2026-11-01T00:00:00Z");
-    assert_eq!(forecast_notices(&disabled, &recipients, &policy, start), []);
+    assert_eq!(
+        forecast_notices(&disabled, &recipients, &Wishes::default(), &policy, start),
+        []
+    );
 }
 
 #[test]

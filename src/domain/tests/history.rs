@@ -11,7 +11,7 @@ use super::{address, at, hour, only_id, policy, step};
 use crate::domain::diff::{NoticeEffect, Update, new_token, update, update_missing};
 use crate::domain::{
     AccountAdmins, Cell, Expiry, ListedToken, MergeRules, NewNotice, Policy, Status, Step, Token,
-    plan,
+    Wishes, plan,
 };
 
 /// What happens between two sweeps.
@@ -185,7 +185,13 @@ impl World {
         let recipients = self
             .policy
             .recipients(token, &AccountAdmins::default(), &[], &|_| false);
-        let planned = plan(token, &recipients, &self.policy, horizon);
+        let planned = plan(
+            token,
+            &recipients,
+            &Wishes::default(),
+            &self.policy,
+            horizon,
+        );
         let mut due_now = BTreeMap::<_, Vec<Step>>::new();
         for notice in planned.notices {
             let step = notice.step.unwrap();

@@ -1,22 +1,24 @@
 //! Claims due mails under a lease, composes their letters from the store's content, and renders them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Backoff, Step, Token, Topic, When, column};
+use crate::domain::{Backoff, Preference, Step, Token, TokenId, Topic, When, column};
 use crate::engine::common::{Error, MAX_SKEW_FACTOR};
 use crate::engine::notices::Audience;
 use crate::notify::letter::{
     AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
     SummaryEntry, UnlistedTokens, Unreachable,
 };
+use crate::notify::wording::quantity;
 use crate::sources::Source;
 use crate::store::{
     ClaimedMail, ContentRow, FindingCount, FindingRow, Holder, MailContent, MailRecord, Store,
-    Verdict,
+    Uses, Verdict,
 };
 use crate::time::shift;
 
@@ -26,6 +28,9 @@ use super::worker::{Mailer, Ready};
 const MAX_LISTED_TOKENS: i64 = 100;
 /// Mails whose contents are in memory at a time; a mail lists up to a hundred tokens.
 const RENDER_CHUNK: usize = 32;
+/// How far back the callers of an expired token count.
+const CALLERS_WINDOW: TimeDelta = TimeDelta::hours(24);
+const MAX_CALLERS: usize = 3;
 
 #[derive(Default)]
 pub(super) struct Claimed {
@@ -130,14 +135,25 @@ impl Claimer {
             [] => None,
             shared => Some(Audience::load(&mut tx, shared, now).await?),
         };
+        let mut callers = HashMap::new();
+        for token in expired_tokens_of_service(&contents, now) {
+            let uses = tx.load_uses(token).await?;
+            callers.extend(describe_callers(&uses, now).map(|callers| (token, callers)));
+        }
+        let people: Vec<_> = mails.iter().map(|mail| mail.recipient.key()).collect();
+        let preferences = tx.find_preferences(&people).await?.into_iter();
+        let zone = |person: Preference| Some((person.address.key().to_owned(), person.timezone?));
+        let known = Known {
+            open,
+            audience,
+            callers,
+            zones: preferences.filter_map(zone).collect(),
+        };
         drop(tx);
         let templates = self.mailer.templates();
         for (mail, content) in mails.iter().zip(contents) {
             let notices = content.rows.len();
-            let Some(letter) =
-                self.composer
-                    .compose(mail, content, (&open, audience.as_ref()), now)
-            else {
+            let Some(letter) = self.composer.compose(mail, content, &known, now) else {
                 let reason = "none of its notices applies any more".to_owned();
                 claimed.settle(mail, Verdict::Cancelled, reason);
                 continue;
@@ -160,6 +176,17 @@ impl Claimer {
     }
 }
 
+/// What letters need to know beside the contents of their mails.
+pub(super) struct Known {
+    open: SummaryEntry,
+    /// Of tokens with several owners.
+    audience: Option<Audience>,
+    /// What still uses expired tokens.
+    callers: HashMap<TokenId, String>,
+    /// The zones that recipients chose, by the keys of their addresses.
+    zones: HashMap<String, Tz>,
+}
+
 pub(super) struct Composer {
     pub zone: Tz,
     /// By name; they know the web pages of their tokens.
@@ -167,12 +194,12 @@ pub(super) struct Composer {
 }
 
 impl Composer {
-    /// Returns `None` if no notice applies any more. The audience is that of tokens with several owners.
+    /// Returns `None` if no notice applies any more.
     pub fn compose(
         &self,
         mail: &ClaimedMail,
         content: MailContent,
-        (open, audience): (&SummaryEntry, Option<&Audience>),
+        known: &Known,
         now: DateTime<Utc>,
     ) -> Option<Letter> {
         let mut entries = Vec::new();
@@ -181,12 +208,12 @@ impl Composer {
             match row.topic {
                 Topic::Unreachable => unreachable.extend(unreachable_entry(row)),
                 Topic::Expiry => {
-                    entries.extend(self.expiry_entry(row, audience).map(Entry::Expiry));
+                    entries.extend(self.expiry_entry(row, known).map(Entry::Expiry));
                 }
                 Topic::SsoRevoked => entries.extend(self.loss_entry(row).map(Entry::Revoked)),
                 Topic::Revoked => entries.extend(self.revocation_entry(row).map(Entry::Ended)),
-                Topic::Summary if !open.counts.is_empty() => {
-                    entries.push(Entry::Summary(open.clone()));
+                Topic::Summary if !known.open.counts.is_empty() => {
+                    entries.push(Entry::Summary(known.open.clone()));
                 }
                 // No finding is open any more.
                 Topic::Summary => {}
@@ -211,7 +238,11 @@ impl Composer {
         Some(Letter {
             reference: mail.id.simple().to_string(),
             to: mail.recipient.clone(),
-            zone: self.zone,
+            zone: known
+                .zones
+                .get(mail.recipient.key())
+                .copied()
+                .unwrap_or(self.zone),
             now,
             entries,
             unlisted: unlisted.collect(),
@@ -219,12 +250,13 @@ impl Composer {
         })
     }
 
-    fn expiry_entry(&self, row: ContentRow, audience: Option<&Audience>) -> Option<ExpiryEntry> {
-        let instead_of_issuer = why_not_to_issuer(&row, audience);
+    fn expiry_entry(&self, row: ContentRow, known: &Known) -> Option<ExpiryEntry> {
+        let instead_of_issuer = why_not_to_issuer(&row, known.audience.as_ref());
         let step = row.step.map_or(Step::ZERO, Step::from_seconds);
         let token = row.token?;
         Some(ExpiryEntry {
             page: self.token_page(&token),
+            still_used: known.callers.get(&token.id).cloned(),
             token,
             step,
             basis: row.basis,
@@ -262,6 +294,46 @@ impl Composer {
             .get(&token.source)?
             .token_page(&token.external_id)
     }
+}
+
+/// Tokens in mails that lapsed issued and that have expired: it knows who still presents them.
+fn expired_tokens_of_service(contents: &[MailContent], now: DateTime<Utc>) -> Vec<TokenId> {
+    let rows = contents.iter().flat_map(|content| &content.rows);
+    let tokens = rows
+        .filter(|row| row.topic == Topic::Expiry)
+        .filter_map(|row| row.token.as_ref());
+    let is_expired = |token: &&Token| token.expiry.at().is_some_and(|at| at <= now);
+    tokens
+        .filter(|token| token.is_of_service())
+        .filter(is_expired)
+        .map(|token| token.id)
+        .collect()
+}
+
+/// `3 calls an hour still use it, from 10.1.2.3`; `None` if nothing does.
+fn describe_callers(uses: &Uses, now: DateTime<Utc>) -> Option<String> {
+    let since = shift(now, -CALLERS_WINDOW);
+    let lately = uses.hours.iter().filter(|hour| hour.hour >= since);
+    let calls: i64 = lately.map(|hour| hour.ok + hour.refused).sum();
+    if calls == 0 {
+        return None;
+    }
+    let per_hour = calls / CALLERS_WINDOW.num_hours();
+    let rate = if per_hour > 0 {
+        format!("{} an hour still use it", quantity(per_hour, "call"))
+    } else {
+        format!(
+            "{} in the last 24 hours still used it",
+            quantity(calls, "call")
+        )
+    };
+    let lately = uses.addresses.iter().filter(|used| used.last_at >= since);
+    let addresses: BTreeSet<_> = lately.take(MAX_CALLERS).map(|used| used.address).collect();
+    let addresses: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+    if addresses.is_empty() {
+        return Some(rate);
+    }
+    Some(format!("{rate}, from {}", addresses.join(", ")))
 }
 
 fn summary_entry(counts: Vec<FindingCount>, findings: Vec<FindingRow>) -> SummaryEntry {

@@ -103,6 +103,7 @@ pub fn entry(token: Token, days: i64) -> ExpiryEntry {
         basis: Basis::Issuer,
         instead_of_issuer: None,
         page: None,
+        still_used: None,
     }
 }
 

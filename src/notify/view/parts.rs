@@ -103,6 +103,18 @@ pub(super) struct LastUse {
 }
 
 impl LastUse {
+    /// With what still uses an expired token, if that is known.
+    pub fn with_callers(self, still_used: Option<&str>) -> Self {
+        match still_used {
+            Some(callers) => Self {
+                known: true,
+                phrase: format!("{callers}: replace it now"),
+                ..self
+            },
+            None => self,
+        }
+    }
+
     pub fn new(token: &Token, now: DateTime<Utc>, situation: Situation) -> Self {
         const DAY: i64 = 86_400;
         let Some(used_at) = token.last_used_at else {

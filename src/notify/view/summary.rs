@@ -254,6 +254,16 @@ fn texts(kind: FindingKind) -> [&'static str; 3] {
             "lapsed keeps the last value that it could read. Correct the cell at the source, or say how to read it: \
              timezone, date_format, never or columns of the [[source]].",
         ],
+        FindingKind::OldSecretInUse => [
+            "Old secret still in use",
+            "with an old secret in use",
+            "Put the new secret where the old one is used: `lapsed token show` lists the addresses. The old one ends soon.",
+        ],
+        FindingKind::NewPlace => [
+            "Used from a new network",
+            "used from a new network",
+            "Ask the issuer whether they know the address. If not, regenerate the token with --leaked.",
+        ],
         FindingKind::UnknownExpiry => [
             "No known expiry",
             "without a known expiry",

@@ -109,7 +109,13 @@ impl<'a> Item<'a> {
             Section::Ended | Section::Expired => Situation::Expired,
             Section::Expiring => Situation::Expiring,
         };
-        LastUse::new(self.token, letter.now, situation)
+        let last_use = LastUse::new(self.token, letter.now, situation);
+        match self.entry {
+            Entry::Expiry(entry) if self.section == Section::Expired => {
+                last_use.with_callers(entry.still_used.as_deref())
+            }
+            _ => last_use,
+        }
     }
 
     /// Whether the source has another expiry, which could not be read.

@@ -299,6 +299,7 @@ fn policy() -> Policy {
         accounts: BTreeMap::new(),
         max_per_sweep: 0,
         rules: Rules::default(),
+        personal: crate::domain::PersonalTimes::default(),
     }
 }
 

@@ -24,7 +24,7 @@ fn account(name: &str) -> ServiceAccount {
     }
 }
 
-fn person(mail: &str) -> ServicePerson {
+pub(crate) fn person(mail: &str) -> ServicePerson {
     let address = address(mail);
     ServicePerson {
         key: address.key().to_owned(),
@@ -41,7 +41,7 @@ fn person(mail: &str) -> ServicePerson {
     }
 }
 
-pub(super) fn credential(issuer: &str) -> Credential {
+pub(crate) fn credential(issuer: &str) -> Credential {
     let public_id = PublicId::generate();
     let secret = NewSecret::generate("lapsed", &public_id);
     Credential {
@@ -70,7 +70,7 @@ pub(super) fn credential(issuer: &str) -> Credential {
 }
 
 /// The secret of a credential is replaced; the old one works for a day.
-fn regenerate(credential: &Credential) -> Credential {
+pub(crate) fn regenerate(credential: &Credential) -> Credential {
     let old = credential.secret.clone();
     Credential {
         secret: StoredSecret {
