@@ -86,6 +86,7 @@ fn sample() -> Snapshot {
             verifications: [("valid", 7), ("expired", 1)].into(),
             cache_hits: 6,
             feed_age: Some(Duration::from_millis(250)),
+            lost_uses: 0,
             requests: [("/api/v1/verify".into(), [(200, 7), (401, 1)].into())].into(),
         }),
     }
