@@ -4,6 +4,7 @@
 //! change: only then verifications are answered from memory.
 
 pub mod accounts;
+mod actor;
 mod audit;
 mod cache;
 mod counters;

@@ -384,6 +384,8 @@ CREATE TABLE credential (
     old_valid_until   TIMESTAMPTZ CHECK ((old_valid_until IS NOT NULL) = (old_digest IS NOT NULL)),
     -- The credential that it was exchanged for.
     parent            UUID,
+    -- The number of the secret that was exchanged.
+    parent_secret     BIGINT CHECK ((parent_secret IS NOT NULL) = (parent IS NOT NULL)),
     version           BIGINT NOT NULL,
     -- When the text of the current secret was handed over; NULL if that may have failed.
     shown_at          TIMESTAMPTZ

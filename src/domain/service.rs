@@ -14,14 +14,14 @@ mod tests;
 mod token_string;
 mod verdict;
 
-pub use credential::{Credential, CredentialState, Kind, OldSecret, StoredSecret};
+pub use credential::{Credential, CredentialState, Kind, OldSecret, Parent, StoredSecret};
 pub use network::{Networks, parse_network};
 pub use person::{ServiceAccount, ServicePerson};
 pub use problem::{Problem, ProblemKind};
 pub use request::{Actor, Lifetime, NewToken, Regeneration, TokenChange};
-pub use rights::{Grant, Operation, REGENERATE_SELF, Subject};
+pub use rights::{Grant, Operation, REGENERATE_SELF, Subject, who_issues};
 pub use role::{Rank, Roles};
 pub use scope::{InvalidScope, Scopes};
 pub use terms::{KindTerms, LeakKey, Profile, ScopeInfo, Terms, WhoIssues};
 pub use token_string::{Digest, InvalidToken, NewSecret, Presented, PublicId};
-pub use verdict::{Access, Refusal, judge};
+pub use verdict::{Access, Refusal, judge, judge_again};

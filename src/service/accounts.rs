@@ -1,7 +1,9 @@
 //! The accounts of the service.
 
 use crate::domain::account_key;
-use crate::domain::service::{Actor, Operation, Problem, ProblemKind, ServiceAccount};
+use crate::domain::service::{
+    Actor, CredentialState, Operation, Problem, ProblemKind, ServiceAccount,
+};
 use crate::store::{Change, Tx};
 use crate::text::{self, is_unsafe};
 
@@ -18,7 +20,7 @@ impl Service {
         name: &str,
         max_tokens: Option<u64>,
     ) -> Result<ServiceAccount, Error> {
-        actor.may(Operation::WriteService)?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let name = check_name("/name", name)?;
         let now = self.clock.now();
         let account = ServiceAccount {
@@ -27,12 +29,11 @@ impl Service {
             max_tokens,
             created_at: now,
         };
-        let mut tx = self.store.begin_short().await?;
         if !tx.insert_service_account(&account).await? {
             return Err(taken("account", &account.name).into());
         }
         let subject = account_subject(&account);
-        audit::entry(&mut tx, actor, "account.add", &subject, None, now).await?;
+        audit::entry(&mut tx, &actor, "account.add", &subject, None, now).await?;
         self.commit(tx, &[]).await?;
         Ok(account)
     }
@@ -80,9 +81,8 @@ impl Service {
         name: &str,
         max_tokens: Option<u64>,
     ) -> Result<ServiceAccount, Error> {
-        actor.may(Operation::WriteService)?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let now = self.clock.now();
-        let mut tx = self.store.begin_short().await?;
         let mut account = find_account(&mut tx, name).await?;
         account.max_tokens = max_tokens;
         tx.set_account_limit(&account.key, max_tokens).await?;
@@ -92,7 +92,15 @@ impl Service {
             Some(limit) => format!("at most {limit} tokens"),
         };
         let subject = account_subject(&account);
-        audit::entry(&mut tx, actor, "account.limit", &subject, Some(&facts), now).await?;
+        audit::entry(
+            &mut tx,
+            &actor,
+            "account.limit",
+            &subject,
+            Some(&facts),
+            now,
+        )
+        .await?;
         self.commit(tx, &[]).await?;
         Ok(account)
     }
@@ -107,11 +115,10 @@ impl Service {
         old: &str,
         new: &str,
     ) -> Result<ServiceAccount, Error> {
-        actor.may(Operation::WriteService)?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let name = check_name("/name", new)?;
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let account = find_account(&mut tx, old).await?;
+        let account = lock_account(&mut tx, old).await?;
         let renamed = ServiceAccount {
             key: account_key(&name),
             name,
@@ -125,7 +132,7 @@ impl Service {
         let (subject, facts) = (account_subject(&account), format!("to {}", renamed.name));
         audit::entry(
             &mut tx,
-            actor,
+            &actor,
             "account.rename",
             &subject,
             Some(&facts),
@@ -141,11 +148,9 @@ impl Service {
     /// # Errors
     /// If there is none, it has tokens, or the actor may not.
     pub async fn remove_account(&self, actor: &Actor, name: &str) -> Result<(), Error> {
-        actor.may(Operation::WriteService)?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let account = find_account(&mut tx, name).await?;
-        tx.lock_service_account(&account.key).await?;
+        let account = lock_account(&mut tx, name).await?;
         let used = tx.count_account_tokens(&account.key, now).await?;
         if used > 0 {
             return Err(Problem::new(
@@ -155,22 +160,36 @@ impl Service {
             .fix("delete its tokens first")
             .into());
         }
+        for mut credential in tx.list_credentials_in(&account.key).await? {
+            credential.state = CredentialState::Revoked;
+            tx.save_credential(&credential).await?;
+        }
         tx.remove_service_account(&account.key).await?;
         let subject = account_subject(&account);
-        audit::entry(&mut tx, actor, "account.remove", &subject, None, now).await?;
+        audit::entry(&mut tx, &actor, "account.remove", &subject, None, now).await?;
         self.commit(tx, &[Change::Everything]).await
     }
 }
 
 async fn find_account(tx: &mut Tx, name: &str) -> Result<ServiceAccount, Error> {
     let account = tx.find_service_account(&account_key(name)).await?;
-    Ok(account.ok_or_else(|| {
-        Problem::new(
-            ProblemKind::NotFound,
-            format!("there is no account {:?}", shown(name)),
-        )
-        .fix("`lapsed account list` lists them")
-    })?)
+    Ok(account.ok_or_else(|| no_account(name))?)
+}
+
+/// Also locks its people, so that nobody writes their roles back meanwhile.
+async fn lock_account(tx: &mut Tx, name: &str) -> Result<ServiceAccount, Error> {
+    let account = tx.lock_service_account(&account_key(name)).await?;
+    let account = account.ok_or_else(|| no_account(name))?;
+    tx.lock_service_users_in(&account.key).await?;
+    Ok(account)
+}
+
+fn no_account(name: &str) -> Problem {
+    Problem::new(
+        ProblemKind::NotFound,
+        format!("there is no account {:?}", shown(name)),
+    )
+    .fix("`lapsed account list` lists them")
 }
 
 fn account_subject(account: &ServiceAccount) -> String {

@@ -13,7 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
 use crate::domain::TokenId;
-use crate::domain::service::{Credential, ServicePerson};
+use crate::domain::service::{Credential, Parent, ServicePerson};
 use crate::store::Change;
 
 use super::packed::Packed;
@@ -139,7 +139,7 @@ impl Cache {
         let first = self.tokens.get(&id)?;
         let mut chain = vec![first.unpack(id)?];
         let mut last = first;
-        while let Some(id) = last.parent() {
+        while let Some(Parent { id, .. }) = last.parent() {
             if chain.len() == MAX_CHAIN {
                 return None;
             }
@@ -230,7 +230,10 @@ mod tests {
                 last_used_at: None,
             },
             old_secret: None,
-            parent: parent.map(|parent| parent.id),
+            parent: parent.map(|parent| Parent {
+                id: parent.id,
+                secret: parent.secret.number,
+            }),
             version: 1,
         }
     }

@@ -6,7 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::service::{
-    Access, Credential, CredentialState, Kind, NewSecret, Problem, ProblemKind, PublicId,
+    Access, Credential, CredentialState, Kind, NewSecret, Parent, Problem, ProblemKind, PublicId,
     StoredSecret,
 };
 use crate::domain::{LOCAL_SOURCE, TokenId};
@@ -38,29 +38,41 @@ pub struct Exchanged {
 impl Service {
     /// Exchanges the token that was verified.
     pub async fn exchange(&self, grant: Grant, caller: &Access) -> Result<Exchanged> {
+        let work = || self.try_exchange(grant, caller);
+        self.store.retrying(work).await
+    }
+
+    /// The token stays locked, so that none is exchanged after it ended or its secret leaked.
+    async fn try_exchange(&self, grant: Grant, caller: &Access) -> Result<Exchanged> {
+        let mut tx = self.store.begin_short().await?;
         let now = self.now();
+        tx.lock_credential(caller.credential.id).await?;
+        let caller = self.read_access_again(&mut tx, caller).await?;
         let given = &caller.credential;
+        let derive = |parent: &Credential, secret, kind, ttl| {
+            let parent_secret = Parent {
+                id: parent.id,
+                secret,
+            };
+            self.derive(parent, parent_secret, kind, ttl, now)
+        };
         let exchanged = match (grant, &given.kind) {
             (Grant::ClientCredentials, Kind::Api | Kind::Named(_)) => {
-                let refresh = self.derive(given, Kind::Refresh, self.terms().refresh_ttl, now);
-                let access = self.derive(
-                    &refresh.credential,
-                    Kind::Access,
-                    self.terms().access_ttl,
-                    now,
-                );
+                let terms = self.terms();
+                let refresh = derive(given, caller.secret, Kind::Refresh, terms.refresh_ttl);
+                let number = refresh.credential.secret.number;
+                let access = derive(&refresh.credential, number, Kind::Access, terms.access_ttl);
                 Exchanged {
                     access,
                     refresh: Some(refresh),
                 }
             }
             (Grant::RefreshToken, Kind::Refresh) => Exchanged {
-                access: self.derive(given, Kind::Access, self.terms().access_ttl, now),
+                access: derive(given, caller.secret, Kind::Access, self.terms().access_ttl),
                 refresh: None,
             },
             _ => return Err(refuse(grant, &given.kind).into()),
         };
-        let mut tx = self.store().begin_short().await?;
         for derived in exchanged.refresh.iter().chain([&exchanged.access]) {
             tx.insert_credential(&derived.credential).await?;
         }
@@ -71,6 +83,7 @@ impl Service {
     fn derive(
         &self,
         parent: &Credential,
+        exchanged: Parent,
         kind: Kind,
         ttl: TimeDelta,
         now: DateTime<Utc>,
@@ -97,7 +110,7 @@ impl Service {
                 last_used_at: None,
             },
             old_secret: None,
-            parent: Some(parent.id),
+            parent: Some(exchanged),
             version: 1,
             ..parent.clone()
         };

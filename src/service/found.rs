@@ -49,7 +49,7 @@ impl Service {
     }
 
     /// Reads a token of the service for a change, and checks that the actor may make it. It cannot change until the
-    /// transaction ends.
+    /// transaction ends. Also returns the actor as they are now.
     pub(super) async fn lock_for(
         &self,
         tx: &mut Tx,
@@ -57,11 +57,14 @@ impl Service {
         id: TokenId,
         operation: Operation,
         version: Option<i64>,
-    ) -> Result<Found, Error> {
-        let Some(credential) = tx.lock_credential(id).await? else {
-            return Err(self.refuse_foreign(tx, actor, id, operation).await?.into());
+    ) -> Result<(Found, Actor), Error> {
+        let locked = tx.lock_credential(id).await?;
+        // After the lock: the token that asks may be this one.
+        let actor = self.read_again(tx, actor).await?;
+        let Some(credential) = locked else {
+            return Err(self.refuse_foreign(tx, &actor, id, operation).await?.into());
         };
-        let found = self.load_checked(tx, actor, credential, operation).await?;
+        let found = self.load_checked(tx, &actor, credential, operation).await?;
         let is_managed = matches!(operation, Operation::DisableToken | Operation::DeleteToken);
         if found.credential.kind.is_internal() && !is_managed {
             return Err(Problem::new(
@@ -81,7 +84,7 @@ impl Service {
             .fix("read it again, and repeat the change if it still applies")
             .into());
         }
-        Ok(found)
+        Ok((found, actor))
     }
 
     fn check_subject(

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::service::{
     Actor, Credential, CredentialState, Grant, Kind, NewSecret, NewToken, Problem, ProblemKind,
-    PublicId, Rank, ServiceAccount, ServicePerson, StoredSecret,
+    PublicId, Rank, ServiceAccount, ServicePerson, StoredSecret, WhoIssues, who_issues,
 };
 use crate::domain::{Cell, LOCAL_SOURCE, Token, TokenId, account_key};
 use crate::store::Tx;
@@ -118,8 +118,11 @@ impl Service {
         if let Some(again) = Once::claim(once, &mut tx, now).await? {
             return Ok(again);
         }
+        let actor = &self.read_again(&mut tx, actor).await?;
+        actor.may_issue(self.terms.issuers)?;
         let person = self.find_issuer(&mut tx, actor, new).await?;
         let account = self.choose_account(&mut tx, actor, new, &person).await?;
+        self.check_issuer(&person, account.as_ref())?;
         let (credential, secret) =
             self.make_credential(actor, new, &person, account.as_ref(), now)?;
         self.take_place(&mut tx, account.as_ref(), &person, now)
@@ -229,7 +232,13 @@ impl Service {
                 );
             }
         };
-        let person = tx.find_service_user(key).await?.ok_or_else(|| {
+        // Locked at once where their tokens are counted: two transactions that both hold a row could not lock it.
+        let person = if self.terms.per_user > 0 {
+            tx.lock_service_user(key).await?
+        } else {
+            tx.hold_service_user(key).await?
+        };
+        let person = person.ok_or_else(|| {
             Problem::invalid("/user", format!("there is no user {key}"))
                 .fix(format!("add them with: lapsed user add {key}"))
         })?;
@@ -282,7 +291,7 @@ impl Service {
         };
         let may_be_in = person.is_super || person.roles.contains_key(&key);
         let account = if may_be_in {
-            tx.find_service_account(&key).await?
+            self.hold_account(tx, &key).await?
         } else {
             None
         };
@@ -294,6 +303,43 @@ impl Service {
             .fix("name an account that they have a role in")
         };
         Ok(Some(account.ok_or_else(unknown)?))
+    }
+
+    /// Loads an account that nobody can remove or rename until the transaction ends. With a limit it is locked at once:
+    /// two transactions that both hold it could not lock it afterwards.
+    async fn hold_account(&self, tx: &mut Tx, key: &str) -> Result<Option<ServiceAccount>, Error> {
+        let known = tx.find_service_account(key).await?;
+        Ok(match known {
+            Some(account) if self.limit_of(&account) > 0 => tx.lock_service_account(key).await?,
+            Some(_) => tx.hold_service_account(key).await?,
+            None => None,
+        })
+    }
+
+    /// How many tokens an account may have; 0 for no limit.
+    fn limit_of(&self, account: &ServiceAccount) -> u64 {
+        account.max_tokens.unwrap_or(self.terms.per_account)
+    }
+
+    /// The one who gets a token must be one who may issue, also at the command line.
+    fn check_issuer(
+        &self,
+        person: &ServicePerson,
+        account: Option<&ServiceAccount>,
+    ) -> Result<(), Problem> {
+        let is_admin = || {
+            let role = account.and_then(|account| person.roles.get(&account.key));
+            role.is_some_and(|role| self.terms.roles.rank_or_lowest(role).is_highest())
+        };
+        let is_allowed = match self.terms.issuers {
+            WhoIssues::Everyone => true,
+            WhoIssues::Administrators => person.is_super || is_admin(),
+            WhoIssues::Super => person.is_super,
+        };
+        if is_allowed || person.is_machine() {
+            return Ok(());
+        }
+        Err(who_issues(self.terms.issuers))
     }
 
     /// Without a role in the request, the effective one of the caller.
@@ -373,7 +419,7 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         if let Some(account) = account {
-            let limit = account.max_tokens.unwrap_or(self.terms.per_account);
+            let limit = self.limit_of(account);
             if limit > 0 {
                 tx.lock_service_account(&account.key).await?;
                 let used = tx.count_account_tokens(&account.key, now).await?;

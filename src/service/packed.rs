@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::TokenId;
 use crate::domain::service::{
-    Credential, CredentialState, Kind, Networks, OldSecret, PublicId, Scopes, StoredSecret,
+    Credential, CredentialState, Kind, Networks, OldSecret, Parent, PublicId, Scopes, StoredSecret,
 };
 
 /// What the allocator adds to each piece of memory.
@@ -32,7 +32,7 @@ struct Rare {
     networks: Networks,
     not_before: Option<DateTime<Utc>>,
     old_secret: Option<OldSecret>,
-    parent: Option<TokenId>,
+    parent: Option<Parent>,
 }
 
 impl Packed {
@@ -87,7 +87,7 @@ impl Packed {
         &self.issuer
     }
 
-    pub fn parent(&self) -> Option<TokenId> {
+    pub fn parent(&self) -> Option<Parent> {
         self.rare.as_ref().and_then(|rare| rare.parent)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::service::{
-    Actor, CredentialState, Operation, Problem, ProblemKind, Roles, ServicePerson,
+    Actor, Credential, CredentialState, Operation, Problem, ProblemKind, Roles, ServicePerson,
 };
 use crate::domain::{Address, TokenId, account_key};
 use crate::store::{Change, Tx};
@@ -58,10 +58,27 @@ pub enum NewUser {
 }
 
 impl NewUser {
-    fn key(&self) -> String {
+    /// A machine user must not look like a person: gateways pass the key on.
+    fn to_person(&self, now: DateTime<Utc>) -> Result<ServicePerson, Problem> {
         match self {
-            Self::Person(address) => address.key().to_owned(),
-            Self::Machine(name) => account_key(name),
+            Self::Person(address) => Ok(new_person(
+                address.key().to_owned(),
+                Some(address.clone()),
+                now,
+            )),
+            Self::Machine(name) if name.contains('@') => Err(Problem::invalid(
+                "/name",
+                "the name of a machine user has no @, because it is no address",
+            )
+            .fix("leave out --service for a person")),
+            Self::Machine(name) => {
+                let name = check_name("/name", name)?;
+                let key = account_key(&name);
+                Ok(ServicePerson {
+                    name: Some(name),
+                    ..new_person(key, None, now)
+                })
+            }
         }
     }
 }
@@ -77,35 +94,33 @@ impl Service {
         user: &NewUser,
         change: &UserChange,
     ) -> Result<ServicePerson, Error> {
-        may_change_user(actor, change)?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
+        let actor = &actor;
         let now = self.clock.now();
-        let mut tx = self.store.begin_short().await?;
-        let key = user.key();
-        let known = tx.find_service_user(&key).await?;
-        if let Some(known) = &known {
-            may_reach(actor, known)?;
-            let is_machine = matches!(user, NewUser::Machine(_));
-            if known.is_machine() != is_machine {
-                return Err(taken("user", &key).into());
-            }
+        let new = user.to_person(now)?;
+        let key = new.key.clone();
+        let is_new = tx.reserve_service_user(&new).await?;
+        let known = tx.lock_service_user(&key).await?;
+        let mut person = known.ok_or_else(|| no_user(&key))?;
+        if person.is_machine() != new.is_machine() {
+            return Err(taken("user", &key).into());
         }
-        let action = if known.is_some() {
-            "user.change"
-        } else {
-            "user.add"
-        };
-        let mut person = match (known, user) {
-            (Some(known), _) => known,
-            (None, NewUser::Person(address)) => new_person(key, Some(address.clone()), now),
-            (None, NewUser::Machine(name)) => {
-                let name = check_name("/name", name)?;
-                ServicePerson {
-                    name: Some(name),
-                    ..new_person(key, None, now)
-                }
-            }
-        };
-        self.apply_to_user(&mut tx, actor, &mut person, change)
+        let mut change = change.clone();
+        if !is_new && may_reach(actor, &person).is_err() {
+            // An administrator gives somebody of another account a role here, and changes nothing else of them.
+            change.name = None;
+        }
+        let is_nowhere = person.roles.is_empty() && change.roles.is_empty();
+        if !actor.is_super() && is_nowhere {
+            return Err(
+                Problem::invalid("/account", "a user needs a role in your account")
+                    .fix("name the account")
+                    .into(),
+            );
+        }
+        may_change_user(actor, &person, &change)?;
+        let action = if is_new { "user.add" } else { "user.change" };
+        self.apply_to_user(&mut tx, actor, &mut person, &change)
             .await?;
         self.save_user(tx, actor, action, person, now).await
     }
@@ -121,11 +136,10 @@ impl Service {
         version: Option<i64>,
         change: &UserChange,
     ) -> Result<ServicePerson, Error> {
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
+        let actor = &actor;
         let now = self.clock.now();
-        let mut tx = self.store.begin_short().await?;
-        let mut person = self
-            .lock_user(&mut tx, actor, key, Operation::WriteUsers)
-            .await?;
+        let mut person = lock_user(&mut tx, actor, key).await?;
         if version.is_some_and(|version| version != person.version) {
             return Err(Problem::new(
                 ProblemKind::Stale,
@@ -134,7 +148,7 @@ impl Service {
             .fix("read them again, and repeat the change if it still applies")
             .into());
         }
-        may_change_user(actor, change)?;
+        may_change_user(actor, &person, change)?;
         self.apply_to_user(&mut tx, actor, &mut person, change)
             .await?;
         self.save_user(tx, actor, "user.change", person, now).await
@@ -150,11 +164,10 @@ impl Service {
         key: &str,
         is_enabled: bool,
     ) -> Result<ServicePerson, Error> {
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
+        let actor = &actor;
         let now = self.clock.now();
-        let mut tx = self.store.begin_short().await?;
-        let mut person = self
-            .lock_user(&mut tx, actor, key, Operation::WriteUsers)
-            .await?;
+        let mut person = lock_user(&mut tx, actor, key).await?;
         // Their tokens in other accounts stop, too.
         check_reach_everywhere(actor, &person)?;
         if person.disabled_at.is_none() == is_enabled {
@@ -174,12 +187,10 @@ impl Service {
     /// # Errors
     /// If there is none, or the actor is no super admin.
     pub async fn remove_user(&self, actor: &Actor, key: &str) -> Result<usize, Error> {
-        actor.may(Operation::WriteService)?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
+        let actor = &actor;
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let person = self
-            .lock_user(&mut tx, actor, key, Operation::WriteUsers)
-            .await?;
+        let person = lock_user(&mut tx, actor, key).await?;
         let mut ended = 0;
         for credential in tx.list_credentials_of(&person.key).await? {
             if credential.state == CredentialState::Revoked {
@@ -246,29 +257,19 @@ impl Service {
         let person = self.find_user(actor, key).await?;
         let mut tx = self.store.begin_short_read().await?;
         let credentials = tx.list_credentials_of(&person.key).await?;
+        let own = actor.administers();
+        let is_shown = |credential: &Credential| {
+            !credential.kind.is_internal()
+                && (actor.is_super() || credential.account.as_deref() == own)
+        };
         let ids: Vec<TokenId> = credentials
             .iter()
-            .filter(|credential| !credential.kind.is_internal())
+            .filter(|credential| is_shown(credential))
             .map(|credential| credential.id)
             .collect();
         let mut tokens = tx.load_tokens(&ids).await?;
         tokens.retain(|token| token.last_used_at >= Some(since));
         Ok(tokens)
-    }
-
-    async fn lock_user(
-        &self,
-        tx: &mut Tx,
-        actor: &Actor,
-        key: &str,
-        operation: Operation,
-    ) -> Result<ServicePerson, Error> {
-        actor.may(operation)?;
-        let key = account_key(key);
-        let person = tx.lock_service_user(&key).await?;
-        let person = person.ok_or_else(|| no_user(&key))?;
-        may_reach(actor, &person)?;
-        Ok(person)
     }
 
     async fn apply_to_user(
@@ -312,7 +313,7 @@ impl Service {
             roles.remove(&key);
             return Ok(());
         };
-        if tx.find_service_account(&key).await?.is_none() {
+        if tx.hold_service_account(&key).await?.is_none() {
             return Err(
                 Problem::invalid("/account", format!("there is no account {account:?}"))
                     .fix(format!("add it with: lapsed account add {account}"))
@@ -342,7 +343,11 @@ impl Service {
         let is_shown_otherwise = before
             .is_some_and(|before| (&before.name, &before.owners) != (&person.name, &person.owners));
         if is_shown_otherwise {
-            for credential in tx.list_credentials_of(&person.key).await? {
+            for listed in tx.list_credentials_of(&person.key).await? {
+                // Locked, so that the row does not fall behind a change that is made meanwhile.
+                let Some(credential) = tx.lock_credential(listed.id).await? else {
+                    continue;
+                };
                 if credential.kind.is_internal() {
                     continue;
                 }
@@ -362,8 +367,11 @@ impl Service {
 }
 
 /// What only super admins may change, and roles that are more than the actor's own.
-fn may_change_user(actor: &Actor, change: &UserChange) -> Result<(), Problem> {
-    actor.may(Operation::WriteUsers)?;
+fn may_change_user(
+    actor: &Actor,
+    person: &ServicePerson,
+    change: &UserChange,
+) -> Result<(), Problem> {
     if actor.is_super() {
         return Ok(());
     }
@@ -377,10 +385,10 @@ fn may_change_user(actor: &Actor, change: &UserChange) -> Result<(), Problem> {
     }
     let own = actor.administers();
     let is_elsewhere = |change: &RoleChange| Some(change.account().as_str()) != own;
-    if change.roles.is_empty() || change.roles.iter().any(is_elsewhere) {
-        if change.roles.is_empty() && change.name.is_some() {
-            return Ok(());
-        }
+    if change.name.is_some() {
+        check_reach_everywhere(actor, person)?;
+    }
+    if change.roles.iter().any(is_elsewhere) {
         return Err(Problem {
             pointer: Some("/account"),
             ..Problem::new(
@@ -393,22 +401,26 @@ fn may_change_user(actor: &Actor, change: &UserChange) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whoever is also in other accounts is stopped by super admins only.
+/// Only super admins change what holds for somebody in other accounts, too.
 fn check_reach_everywhere(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
     let own = actor.administers();
-    let is_only_here = !person.is_super
-        && person
-            .roles
-            .keys()
-            .all(|account| Some(account.as_str()) == own);
+    let mut accounts = person.roles.keys();
+    let is_only_here = !person.is_super && accounts.all(|account| Some(account.as_str()) == own);
     if actor.is_super() || is_only_here {
         return Ok(());
     }
     Err(Problem::new(
         ProblemKind::Forbidden,
-        "this user is also in other accounts, so only a super admin may disable or enable them",
+        "this user is also in other accounts, so only a super admin may change them, disable or enable them",
     )
     .fix("take away their role in your account instead"))
+}
+
+async fn lock_user(tx: &mut Tx, actor: &Actor, key: &str) -> Result<ServicePerson, Error> {
+    let person = tx.lock_service_user(&account_key(key)).await?;
+    let person = person.ok_or_else(|| no_user(key))?;
+    may_reach(actor, &person)?;
+    Ok(person)
 }
 
 /// An admin knows of the people of their account.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::TokenId;
 use crate::domain::service::{Credential, ServicePerson};
-use crate::store::{self, Store};
+use crate::store::{self, Store, Tx};
 
 use super::cache::{Cache, Epoch, MAX_CHAIN};
 
@@ -132,12 +132,19 @@ impl Source {
     async fn read_snapshot(&self, ids: &[TokenId]) -> store::Result<Snapshot> {
         let epoch = self.cache.epoch();
         let mut tx = self.store.begin_short_read().await?;
+        Snapshot::load(&mut tx, epoch, ids).await
+    }
+}
+
+impl Snapshot {
+    pub async fn load(tx: &mut Tx, epoch: Epoch, ids: &[TokenId]) -> store::Result<Self> {
         let mut credentials = HashMap::with_capacity(ids.len());
         let mut wanted = ids.to_vec();
         for _ in 0..MAX_CHAIN {
             let found = tx.find_credentials(&wanted).await?;
             credentials.extend(found.into_iter().map(|it: Credential| (it.id, it)));
             let parents = credentials.values().filter_map(|it: &Credential| it.parent);
+            let parents = parents.map(|parent| parent.id);
             let missing: HashSet<_> = parents.filter(|id| !credentials.contains_key(id)).collect();
             if missing.is_empty() {
                 break;
@@ -154,15 +161,13 @@ impl Source {
         let people = people
             .into_iter()
             .map(|person| (person.key.clone(), Arc::new(person)));
-        Ok(Snapshot {
+        Ok(Self {
             epoch,
             people: people.collect(),
             credentials,
         })
     }
-}
 
-impl Snapshot {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -175,7 +180,7 @@ impl Snapshot {
             if chain.len() == MAX_CHAIN {
                 return None;
             }
-            chain.push(self.credentials.get(&parent)?.clone());
+            chain.push(self.credentials.get(&parent.id)?.clone());
         }
         let person = self.people.get(&chain.last()?.issuer)?;
         let person = Arc::clone(person);

@@ -7,7 +7,7 @@ use crate::domain::service::{
     Actor, Credential, CredentialState, Grant, NewSecret, OldSecret, Operation, Problem,
     ProblemKind, Regeneration, StoredSecret,
 };
-use crate::store::{Change, Tx};
+use crate::store::Change;
 use crate::text::{MAX_TEXT, one_line};
 use crate::time::shift;
 
@@ -17,7 +17,8 @@ use super::record::Record;
 use super::{Error, Service, audit};
 
 impl Service {
-    /// Gives a token a new secret. The old one works until the overlap is over, but not longer than it would have.
+    /// Gives a token a new secret. The old one works until the overlap is over, but not longer than it would have; what
+    /// was exchanged for it ends with it.
     ///
     /// # Errors
     /// `Stale` if the token is not at `version` any more; else if the actor may not, or the policy forbids it.
@@ -62,9 +63,10 @@ impl Service {
         if let Some(again) = Once::claim(once, &mut tx, now).await? {
             return Ok(again);
         }
-        let found = self
+        let (found, actor) = self
             .lock_for(&mut tx, actor, id, Operation::RegenerateToken, version)
             .await?;
+        let actor = &actor;
         self.check_regeneration(actor, &found)?;
         let Found {
             mut credential,
@@ -87,10 +89,6 @@ impl Service {
         credential.expires_at = expires_at;
         tx.save_credential(&credential).await?;
         credential.version += 1;
-        let mut changes = vec![Change::Credential(id)];
-        if how.is_leaked {
-            revoke_children(&mut tx, id, &mut changes).await?;
-        }
         let record = Record::of_known(&credential, &person, account.as_ref());
         let token = record.write(&mut tx, &self.policy, now).await?;
         let facts = describe_regeneration(&credential, how, valid_until);
@@ -112,7 +110,7 @@ impl Service {
         if let Some(once) = once {
             once.settle(&mut tx, &issued).await?;
         }
-        self.commit(tx, &changes).await?;
+        self.commit(tx, &[Change::Credential(id)]).await?;
         Ok(Outcome::Made(Box::new(issued)))
     }
 
@@ -173,24 +171,6 @@ fn replace_secret(
         valid_until,
     });
     (ended.map(|old| old.secret.number), valid_until)
-}
-
-/// Ends what the credential was exchanged for, and what that was exchanged for.
-pub(super) async fn revoke_children(
-    tx: &mut Tx,
-    parent: TokenId,
-    changes: &mut Vec<Change>,
-) -> Result<(), Error> {
-    let mut parents = vec![parent];
-    while let Some(parent) = parents.pop() {
-        for mut child in tx.list_children(parent).await? {
-            parents.push(child.id);
-            child.state = CredentialState::Revoked;
-            tx.save_credential(&child).await?;
-            changes.push(Change::Credential(child.id));
-        }
-    }
-    Ok(())
 }
 
 fn describe_regeneration(

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use crate::domain::TokenId;
-use crate::domain::service::{Credential, Digest, Kind, OldSecret, StoredSecret};
+use crate::domain::service::{Credential, Digest, Kind, OldSecret, Parent, StoredSecret};
 
 use super::columns::{impl_from_row, push_list};
 use super::{CHUNK_ROWS, Change, Result, Tx, guarded, locking, on};
@@ -89,7 +89,10 @@ impl_from_row!(Credential, row => {
             last_used_at: row.try_get("secret_used_at")?,
         },
         old_secret,
-        parent: row.try_get("parent")?,
+        parent: match (row.try_get("parent")?, row.try_get("parent_secret")?) {
+            (Some(id), Some(secret)) => Some(Parent { id, secret: number(secret)? }),
+            _ => None,
+        },
         version: row.try_get("version")?,
     })
 });
@@ -101,9 +104,9 @@ impl Tx {
             sqlx::query(
                 "INSERT INTO credential (id, public_id, kind, issuer_key, account_key, role, scopes, networks, created_at,
                     not_before, expires_at, state, digest, secret_number, secret_created_at, secret_used_at, old_digest,
-                    old_number, old_created_at, old_used_at, old_valid_until, parent, version)
+                    old_number, old_created_at, old_used_at, old_valid_until, parent, parent_secret, version)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                    $22, $23)")
+                    $22, $23, $24)")
                 .bind(credential.id).bind(credential.public_id.as_str()).bind(credential.kind.as_str())
                 .bind(&credential.issuer).bind(&credential.account).bind(&credential.role)
                 .bind(credential.scopes.to_string()).bind(credential.networks.to_string()).bind(credential.created_at)
@@ -113,7 +116,8 @@ impl Tx {
                 .bind(old.map(|old| encode_digest(&old.secret.digest)))
                 .bind(old.map(|old| i64::from(old.secret.number))).bind(old.map(|old| old.secret.created_at))
                 .bind(old.and_then(|old| old.secret.last_used_at)).bind(old.map(|old| old.valid_until))
-                .bind(credential.parent).bind(credential.version).execute(c).await.map(drop)
+                .bind(credential.parent.map(|parent| parent.id))
+                .bind(credential.parent.map(|parent| i64::from(parent.secret))).bind(credential.version).execute(c).await.map(drop)
         })?;
         self.record_change(&Change::Credential(credential.id)).await
     }
@@ -188,13 +192,6 @@ impl Tx {
         on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM credential WHERE account_key = $1 AND state <> 'revoked' ORDER BY id")
             .bind(account).fetch_all(c).await)
-    }
-
-    /// The credentials that this one was exchanged for, and that are not revoked.
-    pub async fn list_children(&mut self, parent: TokenId) -> Result<Vec<Credential>> {
-        on!(self, c: Db => sqlx::query_as(
-            "SELECT * FROM credential WHERE parent = $1 AND state <> 'revoked' ORDER BY id")
-            .bind(parent).fetch_all(c).await)
     }
 
     /// How many tokens of an account count in its limit.

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use crate::domain::service::ServiceAccount;
 
 use super::columns::impl_from_row;
-use super::{Change, Result, Tx, locking, on};
+use super::{Change, Result, Tx, holding, locking, on};
 
 impl_from_row!(ServiceAccount, row => {
     let max_tokens: Option<i64> = row.try_get("max_tokens")?;
@@ -42,6 +42,12 @@ impl Tx {
     /// Loads an account and locks it until the transaction ends, so that its tokens can be counted.
     pub async fn lock_service_account(&mut self, key: &str) -> Result<Option<ServiceAccount>> {
         let sql = locking!(self, "SELECT * FROM service_account WHERE key = $1");
+        on!(self, c: Db => sqlx::query_as(sql).bind(key).fetch_optional(c).await)
+    }
+
+    /// Loads an account that cannot be removed or renamed until the transaction ends; others may hold it, too.
+    pub async fn hold_service_account(&mut self, key: &str) -> Result<Option<ServiceAccount>> {
+        let sql = holding!(self, "SELECT * FROM service_account WHERE key = $1");
         on!(self, c: Db => sqlx::query_as(sql).bind(key).fetch_optional(c).await)
     }
 

@@ -10,7 +10,7 @@ use crate::domain::service::ServicePerson;
 
 use super::columns::{decode_addresses, encode_addresses, impl_from_row, push_list};
 use super::people::lost_statuses;
-use super::{CHUNK_ROWS, Change, Result, Tx, locking, on};
+use super::{CHUNK_ROWS, Change, Result, Tx, holding, locking, on};
 
 /// A user with one of their roles.
 struct UserRow {
@@ -87,6 +87,37 @@ impl Tx {
             Some(key) => self.find_service_user(&key).await,
             None => Ok(None),
         }
+    }
+
+    /// Locks everybody with a role in an account until the transaction ends.
+    pub async fn lock_service_users_in(&mut self, account: &str) -> Result<()> {
+        let sql = locking!(
+            self,
+            "SELECT key FROM service_user WHERE key IN (SELECT user_key FROM service_role WHERE account_key = $1)
+             ORDER BY key"
+        );
+        on!(self, c: Db => sqlx::query(sql).bind(account).fetch_all(c).await.map(drop))
+    }
+
+    /// Loads a user who cannot be changed until the transaction ends; others may hold them, too.
+    pub async fn hold_service_user(&mut self, key: &str) -> Result<Option<ServicePerson>> {
+        let sql = holding!(self, "SELECT key FROM service_user WHERE key = $1");
+        let found: Option<String> =
+            on!(self, c: Db => sqlx::query_scalar(sql).bind(key).fetch_optional(c).await)?;
+        match found {
+            Some(key) => self.find_service_user(&key).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Adds a user unless there is one with this key, so that they can be locked. Returns whether they are new.
+    pub async fn reserve_service_user(&mut self, person: &ServicePerson) -> Result<bool> {
+        let added = on!(self, c: Db => sqlx::query(
+            "INSERT INTO service_user (key, address, name, is_super, is_sso, owners, created_at, version)
+             VALUES ($1, $2, $3, FALSE, FALSE, NULL, $4, 0) ON CONFLICT (key) DO NOTHING")
+            .bind(&person.key).bind(person.address.as_ref().map(Address::as_str)).bind(&person.name)
+            .bind(person.created_at).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(added > 0)
     }
 
     /// A page of users after the key `after`: all, or those of an account.

@@ -1,5 +1,6 @@
 //! Reads bodies, queries and paths, and says precisely what is wrong with them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,6 +19,10 @@ use crate::nearest::nearest;
 
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of a query or a form; no request has more.
+const MAX_PAIRS: usize = 100;
+/// What an answer names; there may be as many as fit into a body.
+const MAX_ITEMS: usize = 20;
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -160,6 +165,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for ApiQuery<T> {
         let names = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
         let unknown = names.filter(|name| !known.is_empty() && !known.contains(&&**name));
         let items: Vec<_> = unknown
+            .take(MAX_ITEMS)
             .map(|name| unknown_member(&format!("?{name}"), &name, known))
             .collect();
         if !items.is_empty() {
@@ -193,12 +199,14 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
         ApiError::bad_request(detail)
     })?;
     let mut items = Vec::new();
-    find_zero_characters("", &value, &mut items);
+    let zero = find_zero_character(&value);
+    items.extend(zero.map(|path| ProblemItem::new(path, "It contains a zero character")));
     let known = members::<T>();
     if let Value::Object(object) = &value
         && !known.is_empty()
     {
         let unknown = object.keys().filter(|name| !known.contains(&name.as_str()));
+        let unknown = unknown.take(MAX_ITEMS);
         items.extend(unknown.map(|name| unknown_member(&pointer([name.as_str()]), name, known)));
     }
     if !items.is_empty() {
@@ -212,20 +220,19 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
 
 /// Pairs of names and values, as in a query or a form.
 fn read_pairs<T: DeserializeOwned>(text: &str, mark: &str) -> ApiResult<T> {
-    let mut names = Vec::new();
+    let mut names = HashSet::new();
     for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
         let pointer = format!("{mark}{name}");
         let detail = if value.contains('\0') {
-            Some("It contains a zero character")
-        } else if names.contains(&name) {
-            Some("It is given more than once")
+            "It contains a zero character"
+        } else if names.len() == MAX_PAIRS {
+            "There are too many parameters"
+        } else if !names.insert(name) {
+            "It is given more than once"
         } else {
-            None
+            continue;
         };
-        if let Some(detail) = detail {
-            return Err(ApiError::invalid(vec![ProblemItem::new(pointer, detail)]));
-        }
-        names.push(name);
+        return Err(ApiError::invalid(vec![ProblemItem::new(pointer, detail)]));
     }
     let pairs = url::form_urlencoded::parse(text.as_bytes());
     let pairs = serde_urlencoded::Deserializer::new(pairs);
@@ -244,24 +251,23 @@ fn unknown_member(pointer: &str, name: &str, known: &[&str]) -> ProblemItem {
     ProblemItem::new(pointer, "It is unknown here").fix(Some(fix))
 }
 
-/// PostgreSQL has no text with the character 0.
-fn find_zero_characters(path: &str, value: &Value, items: &mut Vec<ProblemItem>) {
-    let child = |name: &str| format!("{path}{}", pointer([name]));
+/// The pointer to the first text with the character 0, which PostgreSQL cannot store.
+fn find_zero_character(value: &Value) -> Option<String> {
+    let below = |name: &str, value| {
+        let path = find_zero_character(value)?;
+        Some(format!("{}{path}", pointer([name])))
+    };
     match value {
-        Value::String(text) if text.contains('\0') => {
-            items.push(ProblemItem::new(path, "It contains a zero character"));
-        }
+        Value::String(text) => text.contains('\0').then(String::new),
         Value::Array(values) => {
-            for (index, value) in values.iter().enumerate() {
-                find_zero_characters(&child(&index.to_string()), value, items);
-            }
+            let mut indexed = values.iter().enumerate();
+            indexed.find_map(|(index, value)| below(&index.to_string(), value))
         }
         Value::Object(members) => {
-            for (name, value) in members {
-                find_zero_characters(&child(name), value, items);
-            }
+            let mut members = members.iter();
+            members.find_map(|(name, value)| below(name, value))
         }
-        _ => {}
+        _ => None,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderName, HeaderValue};
 use governor::clock::{Clock as _, DefaultClock};
@@ -13,6 +14,7 @@ use governor::{Quota, RateLimiter};
 const PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Addresses that are remembered; further ones share one limit.
 const MAX_ADDRESSES: usize = 50_000;
+const CLEANING_INTERVAL: Duration = Duration::from_secs(1);
 const OVERFLOW: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit");
@@ -24,6 +26,8 @@ type Limiter =
 pub struct RateLimit {
     name: &'static str,
     limiter: Limiter,
+    /// When addresses that have all left were forgotten last, if there were too many.
+    cleaned_at: Mutex<Option<Instant>>,
 }
 
 /// What is left, as headers for the answer (draft-ietf-httpapi-ratelimit-headers).
@@ -41,6 +45,7 @@ impl RateLimit {
         Self {
             name,
             limiter: RateLimiter::dashmap(quota).with_middleware(),
+            cleaned_at: Mutex::default(),
         }
     }
 
@@ -64,8 +69,7 @@ impl RateLimit {
 
     fn key(&self, address: IpAddr) -> IpAddr {
         if self.limiter.len() >= MAX_ADDRESSES {
-            self.limiter.retain_recent();
-            self.limiter.shrink_to_fit();
+            self.clean();
             if self.limiter.len() >= MAX_ADDRESSES {
                 return OVERFLOW;
             }
@@ -76,6 +80,19 @@ impl RateLimit {
                 IpAddr::V6(Ipv6Addr::from(network))
             }
             v4 @ IpAddr::V4(_) => v4,
+        }
+    }
+
+    /// At most once in a while, because it reads all addresses.
+    fn clean(&self) {
+        let mut cleaned_at = self
+            .cleaned_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if cleaned_at.is_none_or(|at| at.elapsed() >= CLEANING_INTERVAL) {
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+            *cleaned_at = Some(Instant::now());
         }
     }
 

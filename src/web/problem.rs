@@ -280,6 +280,7 @@ impl From<Problem> for ApiError {
             return Self::insufficient_scope(scope);
         }
         let (status, kind) = match problem.kind {
+            ProblemKind::Unauthorized => return Self::invalid_token(),
             ProblemKind::NotFound => (StatusCode::NOT_FOUND, "not-found"),
             ProblemKind::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             ProblemKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),

@@ -98,9 +98,16 @@ pub struct Credential {
     /// The secret before the last regeneration, while it may still be used.
     pub old_secret: Option<OldSecret>,
     /// The credential that it was exchanged for; it works only while that one does.
-    pub parent: Option<TokenId>,
+    pub parent: Option<Parent>,
     /// Changes with each change of what a person can set; the entity tag.
     pub version: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    pub id: TokenId,
+    /// The number of the secret that was presented; what was exchanged ends with it.
+    pub secret: u32,
 }
 
 #[derive(Debug, Clone)]

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
+    /// The token that asks has ended since the request began.
+    Unauthorized,
     /// It does not exist, or the caller may not know that it does.
     NotFound,
     /// The caller may see it and not do this with it.

@@ -312,7 +312,8 @@ impl Access {
     }
 }
 
-fn who_issues(issuers: WhoIssues) -> Problem {
+/// Says who may issue tokens.
+pub fn who_issues(issuers: WhoIssues) -> Problem {
     let who = match issuers {
         WhoIssues::Everyone => "everyone",
         WhoIssues::Administrators => "administrators of the account",

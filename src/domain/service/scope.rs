@@ -8,9 +8,17 @@ use std::str::FromStr;
 pub struct Scopes(Vec<String>);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a scope; write resource:action, such as app:read, or app:* for every action")]
-pub struct InvalidScope(String);
+pub enum InvalidScope {
+    #[error(
+        "{0:?} is not a scope; write resource:action, such as app:read, or app:* for every action"
+    )]
+    Form(String),
+    #[error("a token has at most {MAX_COUNT} scopes; use patterns such as app:*")]
+    Count,
+}
 
+/// All of them are in one header of an answer to a gateway.
+const MAX_COUNT: usize = 50;
 const MAX_LENGTH: usize = 100;
 /// What an error shows of an invalid scope.
 const MAX_QUOTED: usize = 40;
@@ -21,10 +29,15 @@ impl Scopes {
     pub fn new(scopes: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, InvalidScope> {
         let mut scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
         if let Some(invalid) = scopes.iter().find(|scope| !is_scope(scope)) {
-            return Err(InvalidScope(invalid.chars().take(MAX_QUOTED).collect()));
+            return Err(InvalidScope::Form(
+                invalid.chars().take(MAX_QUOTED).collect(),
+            ));
         }
         scopes.sort_unstable();
         scopes.dedup();
+        if scopes.len() > MAX_COUNT {
+            return Err(InvalidScope::Count);
+        }
         Ok(Self(scopes))
     }
 

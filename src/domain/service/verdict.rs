@@ -20,7 +20,7 @@ string_enum! {
         Expired = "expired",
         Disabled = "disabled",
         Revoked = "revoked",
-        /// Its issuer is disabled, lost access, or left the account.
+        /// Its issuer is disabled, lost access, left the account, or is no longer a super admin.
         IssuerDisabled = "issuer_disabled",
         WrongNetwork = "wrong_network",
     }
@@ -60,14 +60,47 @@ pub fn judge(
 ) -> Result<Access, Refusal> {
     let credential = chain.first().ok_or(Refusal::Unknown)?;
     let secret = check_secret(presented, credential, now)?;
+    let access = judge_known(secret, chain, person, roles, now)?;
+    if !credential.networks.allow(address) {
+        return Err(Refusal::WrongNetwork);
+    }
+    Ok(access)
+}
+
+/// Judges again what was accepted before, by the number of the secret that was presented then: what is about to be
+/// written must not rest on facts that have changed since.
+///
+/// # Errors
+/// As [`judge`]; the network is not compared again.
+pub fn judge_again(
+    access: &Access,
+    chain: &[Arc<Credential>],
+    person: &Arc<ServicePerson>,
+    roles: &Roles,
+    now: DateTime<Utc>,
+) -> Result<Access, Refusal> {
+    let credential = chain.first().ok_or(Refusal::Unknown)?;
+    check_number(access.secret, credential, now)?;
+    judge_known(access.secret, chain, person, roles, now)
+}
+
+fn judge_known(
+    secret: u32,
+    chain: &[Arc<Credential>],
+    person: &Arc<ServicePerson>,
+    roles: &Roles,
+    now: DateTime<Utc>,
+) -> Result<Access, Refusal> {
+    let credential = chain.first().ok_or(Refusal::Unknown)?;
     for link in chain {
         check_state(link, now)?;
     }
-    if !person.is_enabled() || !is_in_account(credential, person) {
-        return Err(Refusal::IssuerDisabled);
+    for (link, parent) in chain.iter().zip(&chain[1..]) {
+        let number = link.parent.map_or(0, |parent| parent.secret);
+        check_number(number, parent, now)?;
     }
-    if !credential.networks.allow(address) {
-        return Err(Refusal::WrongNetwork);
+    if !person.is_enabled() || !has_standing(credential, person) {
+        return Err(Refusal::IssuerDisabled);
     }
     Ok(Access {
         rank: rank(credential, person, roles),
@@ -76,6 +109,18 @@ pub fn judge(
         person: Arc::clone(person),
         secret,
     })
+}
+
+/// Whether the secret with this number can still be used.
+fn check_number(number: u32, credential: &Credential, now: DateTime<Utc>) -> Result<(), Refusal> {
+    let old = credential.old_secret.as_ref();
+    let is_valid = number == credential.secret.number
+        || old.is_some_and(|old| number == old.secret.number && now < old.valid_until);
+    if is_valid {
+        Ok(())
+    } else {
+        Err(Refusal::Replaced)
+    }
 }
 
 /// Both secrets are always compared, so that the time says nothing.
@@ -113,10 +158,10 @@ fn check_state(credential: &Credential, now: DateTime<Utc>) -> Result<(), Refusa
     Ok(())
 }
 
-/// Whoever left the account of a token cannot use it any more.
-fn is_in_account(credential: &Credential, person: &ServicePerson) -> bool {
+/// Whoever left the account of a token cannot use it any more. Outside all accounts, only super admins have tokens.
+fn has_standing(credential: &Credential, person: &ServicePerson) -> bool {
     let account = credential.account.as_ref();
-    person.is_super || account.is_none_or(|account| person.roles.contains_key(account))
+    person.is_super || account.is_some_and(|account| person.roles.contains_key(account))
 }
 
 /// A super admin has the highest role in every account.

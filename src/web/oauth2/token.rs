@@ -147,7 +147,12 @@ async fn refresh(
             return Err(refused());
         }
     };
-    let is_of = |client: Access| access.credential.parent == Some(client.credential.id);
+    let is_of = |client: Access| {
+        access
+            .credential
+            .parent
+            .is_some_and(|parent| parent.id == client.credential.id)
+    };
     if !client.is_none_or(is_of) {
         return Err(invalid_grant());
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::{NaiveTime, SubsecRound};
 use lapsed::domain::service::{
-    Credential, CredentialState, Kind, NewSecret, OldSecret, PublicId, ServiceAccount,
+    Credential, CredentialState, Kind, NewSecret, OldSecret, Parent, PublicId, ServiceAccount,
     ServicePerson, StoredSecret,
 };
 use lapsed::domain::{Channel, Expiry, Preference, Status, Token, TokenId};
@@ -308,16 +308,16 @@ async fn a_limit_counts_what_has_not_ended(#[values(Sqlite, Postgres)] db: Db) {
     assert_eq!(read!(store, tx => tx.list_credentials_in("acme")).len(), 18);
     assert_eq!(read!(store, tx => tx.list_credentials_of(ada)).len(), 19);
     let child = Credential {
-        parent: Some(outside.id),
+        parent: Some(Parent {
+            id: outside.id,
+            secret: 1,
+        }),
         kind: Kind::Refresh,
         ..credential(ada)
     };
     write!(store, tx => tx.insert_credential(&child));
-    let children = read!(store, tx => tx.list_children(outside.id));
-    assert_eq!(
-        children.iter().map(|child| child.id).collect::<Vec<_>>(),
-        [child.id]
-    );
+    let found = read!(store, tx => tx.find_credentials(&[child.id]));
+    assert_eq!(found[0].parent, child.parent);
 }
 
 #[rstest]

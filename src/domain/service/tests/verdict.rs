@@ -9,8 +9,8 @@ use secrecy::ExposeSecret as _;
 
 use crate::domain::TokenId;
 use crate::domain::service::{
-    Access, Credential, CredentialState, Kind, NewSecret, OldSecret, Presented, PublicId, Refusal,
-    Roles, ServicePerson, StoredSecret, judge,
+    Access, Credential, CredentialState, Kind, NewSecret, OldSecret, Parent, Presented, PublicId,
+    Refusal, Roles, ServicePerson, StoredSecret, judge, judge_again,
 };
 
 fn now() -> DateTime<Utc> {
@@ -113,6 +113,19 @@ impl Case {
             secret: old,
             valid_until: now() + TimeDelta::hours(1),
         });
+        case
+    }
+
+    /// Exchanged for a token that was exchanged for another.
+    fn exchanged() -> Self {
+        let mut case = Self::new();
+        case.parents = vec![credential().0, credential().0];
+        let parent = |credential: &Credential| Parent {
+            id: credential.id,
+            secret: credential.secret.number,
+        };
+        case.parents[0].parent = Some(parent(&case.parents[1]));
+        case.credential.parent = Some(parent(&case.parents[0]));
         case
     }
 
@@ -230,20 +243,51 @@ fn a_replaced_secret_works_until_its_overlap_is_over() {
 
 #[test]
 fn a_token_that_was_exchanged_works_only_while_its_parents_do() {
-    let working = Case::with(|case| case.parents = vec![credential().0, credential().0]);
-    assert!(working.judge().is_ok());
+    assert!(Case::exchanged().judge().is_ok());
     for place in [0, 1] {
         for (expected, state, expires_at) in [
             (Refusal::Revoked, CredentialState::Revoked, None),
             (Refusal::Disabled, CredentialState::Disabled, None),
             (Refusal::Expired, CredentialState::Active, Some(now())),
         ] {
-            let mut case = Case::with(|case| case.parents = vec![credential().0, credential().0]);
+            let mut case = Case::exchanged();
             case.parents[place].state = state;
             case.parents[place].expires_at = expires_at;
             assert_eq!(case.refusal(), Some(expected), "{place}");
         }
     }
+}
+
+#[test]
+fn a_token_that_was_exchanged_ends_with_the_secret_that_was_presented() {
+    let mut case = Case::exchanged();
+    let root = &mut case.parents[1];
+    let (secret, _) = stored(&root.public_id, 2);
+    root.old_secret = Some(OldSecret {
+        secret: std::mem::replace(&mut root.secret, secret),
+        valid_until: now() + SECOND,
+    });
+    assert!(case.judge().is_ok());
+    assert_eq!(case.judge_at(now() + SECOND).err(), Some(Refusal::Replaced));
+}
+
+#[test]
+fn what_was_accepted_is_judged_again_by_its_secret() {
+    let case = Case::regenerated();
+    let access = case.judge().unwrap();
+    let again = |change: &dyn Fn(&mut Credential)| {
+        let mut credential = case.credential.clone();
+        change(&mut credential);
+        let chain = [Arc::new(credential)];
+        let person = Arc::new(case.person.clone());
+        judge_again(&access, &chain, &person, &roles(), now()).err()
+    };
+    assert_eq!(again(&|_| ()), None);
+    assert_eq!(
+        again(&|it| it.state = CredentialState::Revoked),
+        Some(Refusal::Revoked)
+    );
+    assert_eq!(again(&|it| it.old_secret = None), Some(Refusal::Replaced));
 }
 
 #[test]
@@ -272,7 +316,6 @@ fn only_a_token_without_account_and_role_has_the_rights_of_a_super_admin() {
         (true, None, Some("viewer"), false, None),
         (true, Some("acme"), None, false, Some("administrator")),
         (true, Some("acme"), Some("viewer"), false, Some("viewer")),
-        (false, None, None, false, None),
     ] {
         let case = Case::with(|case| {
             case.person.is_super = is_super;
@@ -288,6 +331,12 @@ fn only_a_token_without_account_and_role_has_the_rights_of_a_super_admin() {
             "{account:?} {role:?}"
         );
     }
+}
+
+#[test]
+fn a_token_outside_all_accounts_needs_a_super_admin() {
+    let case = Case::with(|case| case.credential.account = None);
+    assert_eq!(case.refusal(), Some(Refusal::IssuerDisabled));
 }
 
 #[test]
