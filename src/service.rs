@@ -50,10 +50,12 @@ use uses::Uses;
 
 pub use counters::Counts;
 pub use error::Error;
-pub use exchange::{DerivedToken, Exchanged, Grant};
+#[cfg(feature = "test-support")]
+pub use exchange::DerivedToken;
+pub use exchange::{Exchanged, Grant};
+#[cfg(feature = "test-support")]
 pub use feed::Feed;
-pub use mark::{Mark, MarkError};
-pub use resume::Resumed;
+pub use mark::Mark;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -19,7 +19,7 @@ pub use network::{Networks, parse_network};
 pub use person::{ServiceAccount, ServicePerson};
 pub use problem::{Problem, ProblemKind};
 pub use request::{Actor, Lifetime, NewToken, Regeneration, TokenChange};
-pub use rights::{Grant, Operation, REGENERATE_SELF, Subject, who_issues};
+pub use rights::{Grant, Operation, Subject, who_issues};
 pub use role::{Rank, Roles};
 pub use scope::{InvalidScope, Scopes};
 pub use terms::{KindTerms, LeakKey, Profile, ScopeInfo, Terms, WhoIssues};

@@ -29,7 +29,6 @@ pub enum Departure {
 #[derive(Debug, Clone)]
 pub struct DepartingToken {
     pub token: Token,
-    pub kind: Kind,
     pub departures: Vec<Departure>,
 }
 
@@ -86,11 +85,7 @@ impl Service {
                 }
                 *by_user.entry(credential.issuer).or_default() += 1;
                 if !departures.is_empty() {
-                    check.tokens.push(DepartingToken {
-                        token,
-                        kind: credential.kind,
-                        departures,
-                    });
+                    check.tokens.push(DepartingToken { token, departures });
                 }
             }
         }

@@ -68,10 +68,6 @@ impl Tx {
         on!(self, c: Db => sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM change").fetch_one(c).await)
     }
 
-    pub async fn has_change(&mut self, id: i64) -> Result<bool> {
-        on!(self, c: Db => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM change WHERE id = $1)")
-            .bind(id).fetch_one(c).await)
-    }
     /// After rows were inserted with their ids, new ones must not repeat them; SQLite sees to that by itself.
     pub(super) async fn continue_change_ids(&mut self) -> Result<()> {
         if let Self::Postgres(session) = self {

@@ -141,18 +141,6 @@ impl<S: Sync> FromRequest<S> for ApiBody {
     }
 }
 
-/// The body as JSON, where nothing has to be checked before it is read.
-pub struct ApiJson<T>(pub T);
-
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for ApiJson<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> ApiResult<Self> {
-        let body = ApiBody::from_request(request, state).await?;
-        body.json().await.map(Self)
-    }
-}
-
 /// The parameters of the query. Unknown and repeated ones are refused.
 pub struct ApiQuery<T>(pub T);
 

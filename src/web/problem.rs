@@ -260,10 +260,6 @@ impl ApiError {
         self.0.status
     }
 
-    pub fn detail(&self) -> &str {
-        &self.0.body.detail
-    }
-
     /// Completes the response that [`IntoResponse`] began.
     pub fn body(self, instance: &str, request_id: &str) -> Body {
         let mut body = self.0.body;

@@ -44,7 +44,7 @@ struct Rule {
     is_for_access_tokens: bool,
 }
 
-pub const REGENERATE_SELF: &str = "token:regenerate-self";
+const REGENERATE_SELF: &str = "token:regenerate-self";
 
 impl Operation {
     /// The table.
