@@ -129,6 +129,7 @@ impl Service {
             return Err(taken("account", &renamed.name).into());
         }
         tx.rename_service_account(&account.key, &renamed).await?;
+        self.refresh_admins(&mut tx).await?;
         let (subject, facts) = (account_subject(&account), format!("to {}", renamed.name));
         audit::entry(
             &mut tx,
@@ -165,6 +166,7 @@ impl Service {
             tx.save_credential(&credential).await?;
         }
         tx.remove_service_account(&account.key).await?;
+        self.refresh_admins(&mut tx).await?;
         let subject = account_subject(&account);
         audit::entry(&mut tx, &actor, "account.remove", &subject, None, now).await?;
         self.commit(tx, &[Change::Everything]).await

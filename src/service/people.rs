@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::service::{
-    Actor, Credential, CredentialState, Operation, Problem, ProblemKind, Roles, ServicePerson,
+    Actor, Credential, CredentialState, Operation, Problem, ProblemKind, Rank, Roles, ServicePerson,
 };
 use crate::domain::{Address, TokenId, account_key};
 use crate::store::{Change, Tx};
@@ -206,6 +206,7 @@ impl Service {
             }
         }
         tx.remove_service_user(&person.key).await?;
+        self.refresh_admins(&mut tx).await?;
         let (subject, facts) = (user_subject(&person), format!("{ended} tokens ended"));
         audit::entry(&mut tx, actor, "user.remove", &subject, Some(&facts), now).await?;
         self.commit(tx, &[Change::Everything]).await?;
@@ -330,6 +331,12 @@ impl Service {
     }
 
     /// Saves a user, and the rows of their tokens if these show what changed.
+    /// Who is notified about the tokens of an account beside their issuers.
+    pub(super) async fn refresh_admins(&self, tx: &mut Tx) -> Result<(), Error> {
+        let highest = self.terms.roles.name(Rank::HIGHEST);
+        Ok(tx.refresh_service_admins(highest).await?)
+    }
+
     async fn save_user(
         &self,
         mut tx: Tx,
@@ -340,6 +347,7 @@ impl Service {
     ) -> Result<ServicePerson, Error> {
         let before = tx.find_service_user(&person.key).await?;
         person.version = tx.save_service_user(&person).await?;
+        self.refresh_admins(&mut tx).await?;
         let is_shown_otherwise = before
             .is_some_and(|before| (&before.name, &before.owners) != (&person.name, &person.owners));
         if is_shown_otherwise {

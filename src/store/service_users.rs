@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::domain::Address;
 use crate::domain::service::ServicePerson;
+use crate::domain::{Address, LOCAL_SOURCE};
 
 use super::columns::{decode_addresses, encode_addresses, impl_from_row, push_list};
 use super::people::lost_statuses;
@@ -183,6 +183,18 @@ impl Tx {
     async fn delete_roles_of(&mut self, user: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM service_role WHERE user_key = $1")
             .bind(user).execute(c).await.map(drop))
+    }
+
+    /// Makes those who have this role the administrators of their accounts, as another source reports its own.
+    pub async fn refresh_service_admins(&mut self, role: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM source_admin WHERE source = $1")
+            .bind(LOCAL_SOURCE).execute(c).await.map(drop))?;
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO source_admin (source, account, address)
+             SELECT $1, r.account_key, u.address FROM service_role r JOIN service_user u ON u.key = r.user_key
+             WHERE r.role = $2 AND u.address IS NOT NULL AND u.disabled_at IS NULL
+             ON CONFLICT DO NOTHING")
+            .bind(LOCAL_SOURCE).bind(role).execute(c).await.map(drop))
     }
 
     /// Sets or clears since when a directory reports that a user lost access. Returns whether that changed anything.

@@ -121,14 +121,31 @@ fn a_token_is_issued_verified_and_watched(#[values(Sqlite, Postgres)] db: Db) {
     assert_eq!(shown["secrets"].as_array().unwrap().len(), 1);
     assert_eq!(shown["refused_uses"]["count"], 0);
 
+    let bobs = [
+        "token",
+        "issue",
+        "--name",
+        "bobs",
+        "--user",
+        "bob@example.org",
+    ];
+    world
+        .run(&[&bobs[..], &["--expires", "7d"]].concat())
+        .exits(0);
+    // A step as wide as the token's life is skipped, so the first warning is that of a day before.
+    world.at("2026-12-06 13:00:00");
     world.sweep();
-    let mails = world.mails();
-    assert!(
-        mails
-            .iter()
-            .any(|mail| mail.to_lowercase().starts_with("ada@")),
-        "{mails:?}"
-    );
+    // The administrator of an account is notified about all its tokens.
+    let notices = world.notices().join("\n").to_lowercase();
+    for (recipient, name) in [
+        ("ada@example.org", "ci"),
+        ("ada@example.org", "bobs"),
+        ("bob@example.org", "bobs"),
+    ] {
+        let notice = format!("{recipient} {name}");
+        assert!(notices.contains(&notice), "{notice}: {notices}");
+    }
+    assert!(!notices.contains("bob@example.org ci"), "{notices}");
 }
 
 #[rstest]
@@ -251,7 +268,7 @@ fn a_regenerated_token_has_two_secrets_for_a_while(#[values(Sqlite, Postgres)] d
     let valid_until = text(&secrets[1], "valid_until");
     assert!(valid_until.starts_with("2026-12-10T13:00:00"), "{secrets}");
 
-    world.at("2026-12-10 13:00:01");
+    world.at("2026-12-10 13:05:00");
     verify(&world, old).exits(1).says("the overlap is over");
     verify(&world, new).exits(0);
 
