@@ -203,8 +203,8 @@ impl Config {
         policy.accounts = sections::accounts(root.sections("account"));
         let from = mail_identity.as_ref().map(|identity| &identity.from);
         let smtp = mail::smtp(&mut smtp_table, mail.transport, from);
-        let delivery = root.section("delivery");
-        let (delivery, stop_timeout) = sections::delivery(delivery, &mut smtp_table);
+        let (delivery, stop_timeout) =
+            sections::delivery(root.section("delivery"), &mut smtp_table);
         let (rules, response) = sections::rules(root.section("policy"));
         policy.rules = rules;
         let retention = sections::retention(root.section("retention"));
@@ -217,7 +217,7 @@ impl Config {
         let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
         let service = service::terms(root.section("service"));
         let web = Web::from_table(root.section("web"), service.is_some());
-        let identity = mail_identity?;
+        let (terms, identity) = (service.as_ref(), mail_identity?);
         Some(Self {
             file: file.map(Path::to_owned),
             fingerprint: String::new(),
@@ -229,12 +229,8 @@ impl Config {
                 delivery,
                 retention,
                 response,
-                follow_directories: service
-                    .as_ref()
-                    .is_some_and(|terms| terms.follow_directories),
-                admin_role: service
-                    .as_ref()
-                    .map(|terms| terms.roles.name(Rank::HIGHEST).to_owned()),
+                follow_directories: terms.is_some_and(|terms| terms.follow_directories),
+                admin_role: terms.map(|terms| terms.roles.name(Rank::HIGHEST).to_owned()),
             },
             mail_identity: MailIdentity {
                 installation: Installation {

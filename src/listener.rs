@@ -74,16 +74,7 @@ impl Listener {
                 stopping: stopping.clone(),
             };
             let (tls, answer) = (tls.clone(), answer.clone());
-            tasks.spawn(async move {
-                match tls {
-                    None => accepted.serve(stream, answer).await,
-                    Some(tls) => {
-                        if let Some(stream) = accepted.shake_hands(&tls, stream).await {
-                            accepted.serve(stream, answer).await;
-                        }
-                    }
-                }
-            });
+            tasks.spawn(async move { accepted.serve_stream(tls, stream, answer).await });
         }
         drop(self.tcp);
         tasks.close();
@@ -131,6 +122,19 @@ struct Accepted {
 }
 
 impl Accepted {
+    async fn serve_stream<A, F>(self, tls: Option<TlsAcceptor>, stream: TcpStream, answer: A)
+    where
+        A: Fn(Peer, Request<Incoming>) -> F + Send + Sync,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send,
+    {
+        let Some(tls) = tls else {
+            return self.serve(stream, answer).await;
+        };
+        if let Some(stream) = self.shake_hands(&tls, stream).await {
+            self.serve(stream, answer).await;
+        }
+    }
+
     /// `None` if it fails, which only the client has to know.
     async fn shake_hands(
         &self,

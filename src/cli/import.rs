@@ -30,16 +30,7 @@ use crate::time::DateRules;
 pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     let config = setup::load_store_config(context)?;
     check_source_name(&args.source)?;
-    if config
-        .sources
-        .iter()
-        .any(|source| source.terms.name == args.source)
-    {
-        anstream::eprintln!(
-            "warning: {} is a [[source]]: the next sweep marks tokens as gone that it does not list itself",
-            args.source
-        );
-    }
+    warn_if_configured(&config, &args.source);
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
     let options = read_options(&args.reading)?;
     let reserved = load_reserved_ids(&config, &args.source).await?;
@@ -89,6 +80,15 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+fn warn_if_configured(config: &Config, source: &str) {
+    let mut sources = config.sources.iter();
+    if sources.any(|configured| configured.terms.name == source) {
+        anstream::eprintln!(
+            "warning: {source} is a [[source]]: the next sweep marks tokens as gone that it does not list itself"
+        );
+    }
 }
 
 /// The ids of the tokens that lapsed itself issued, which an import never changes.

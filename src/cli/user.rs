@@ -20,9 +20,9 @@ use super::token::confirm;
 use crate::config::Config;
 use crate::domain::Address;
 use crate::domain::service::ServicePerson;
+use crate::domain::service::{NewUser, RoleChange, UserChange};
 use crate::notify::wording::quantity;
 use crate::service::Service;
-use crate::service::people::{NewUser, RoleChange, UserChange};
 use crate::service::preferences::PreferenceChange;
 use crate::time::shift;
 
@@ -74,13 +74,7 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<Exit
         }
         UserCommand::Enable(args) => {
             with_service(context, config, write, async |service| {
-                let person = service
-                    .set_user_enabled(&operator(), &args.user, true)
-                    .await?;
-                say(&format!(
-                    "{} is enabled; their tokens work again",
-                    person.key
-                ))
+                enable(service, &args.user).await
             })
             .await
         }
@@ -91,6 +85,14 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<Exit
             .await
         }
     }
+}
+
+async fn enable(service: &Service, user: &str) -> Result<Exit> {
+    let person = service.set_user_enabled(&operator(), user, true).await?;
+    say(&format!(
+        "{} is enabled; their tokens work again",
+        person.key
+    ))
 }
 
 fn say(text: &str) -> Result<Exit> {

@@ -18,7 +18,9 @@ pub use credential::{Credential, CredentialState, Kind, OldSecret, Parent, Store
 pub use network::{Networks, parse_network};
 pub use person::{ServiceAccount, ServicePerson};
 pub use problem::{Problem, ProblemKind};
-pub use request::{Actor, Lifetime, NewToken, Regeneration, TokenChange};
+pub use request::{
+    Actor, Lifetime, NewToken, NewUser, Regeneration, RoleChange, TokenChange, UserChange,
+};
 pub use rights::{Grant, Operation, Subject, who_issues};
 pub use role::{Rank, Roles};
 pub use scope::{InvalidScope, Scopes};

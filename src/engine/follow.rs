@@ -70,10 +70,9 @@ impl Follow<'_> {
         counted_page!(self.store, report, tx => {
             let stopped = self.change(tx, &stop, Some(now), now).await?;
             let restored = self.change(tx, &restore, None, now).await?;
-            for alert in [stopped_alert(&stopped, now), restored_alert(&restored, now)] {
-                if let Some(alert) = alert {
-                    alert.plan(tx, self.policy, now, report).await?;
-                }
+            let alerts = [stopped_alert(&stopped, now), restored_alert(&restored, now)];
+            for alert in alerts.into_iter().flatten() {
+                alert.plan(tx, self.policy, now, report).await?;
             }
             Ok(())
         })

@@ -55,7 +55,7 @@ pub struct Revoke<'a> {
     pub(super) sources: &'a [WatchedSource],
 }
 
-impl<'a> Revoke<'a> {
+impl Revoke<'_> {
     /// Fails if lapsed may not revoke the token.
     pub fn may_revoke(&self, token: &Token) -> Result<(), RevokeRefusal> {
         may_revoke(self.sources, token, self.clock.now()).map(drop)

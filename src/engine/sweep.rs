@@ -328,11 +328,11 @@ impl Engine {
         let work = Box::pin(async {
             match job {
                 Job::Sync => {
-                    let sync = async {
+                    let sync = Box::pin(async {
                         self.source_sync().run(options, report).await?;
                         let directories = self.directory_sync();
                         directories.run(options, report, |_| ()).await
-                    };
+                    });
                     let result = stop.run_until_cancelled(sync).await;
                     result.unwrap_or(Err(Error::Stopped))
                 }

@@ -269,11 +269,8 @@ mod tests {
         cache.confirm(NOW);
         assert!(cache.find(token.id, NOW).is_some());
         let last = NOW + MAX_FEED_AGE;
-        assert!(
-            cache
-                .find(token.id, last - Duration::from_micros(1))
-                .is_some()
-        );
+        let just_before = last.saturating_sub(Duration::from_micros(1));
+        assert!(cache.find(token.id, just_before).is_some());
         assert!(cache.find(token.id, last).is_none());
         assert_eq!(cache.feed_age(last), Some(MAX_FEED_AGE));
     }

@@ -123,7 +123,12 @@ impl Feed {
             let unmarked = self.memory.last.unwrap_or(last - 1);
             self.memorize(found.iter().filter(|(id, _)| *id > unmarked));
             self.remember(&found, last);
-        } else if (count, last) != (self.seen.len() as i64, self.last) {
+        } else if (count, last)
+            != (
+                i64::try_from(self.seen.len()).unwrap_or(i64::MAX),
+                self.last,
+            )
+        {
             let found = tx.load_changes(self.last.saturating_sub(WINDOW)).await?;
             let is_new = |(id, _): &&(i64, Change)| !self.seen.contains(id);
             let new: Vec<_> = found.iter().filter(is_new).collect();
@@ -183,7 +188,7 @@ impl Feed {
         let seen: Vec<_> = seen.collect();
         match mark.append(&seen) {
             Ok(()) => {
-                self.memory.last = self.memory.last.max(seen.iter().map(|seen| seen.id).max())
+                self.memory.last = self.memory.last.max(seen.iter().map(|seen| seen.id).max());
             }
             Err(error) => self.give_up_mark(&error),
         }

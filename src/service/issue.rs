@@ -305,22 +305,6 @@ impl Service {
         Ok(Some(account.ok_or_else(unknown)?))
     }
 
-    /// Loads an account that nobody can remove or rename until the transaction ends. With a limit it is locked at once:
-    /// two transactions that both hold it could not lock it afterwards.
-    async fn hold_account(&self, tx: &mut Tx, key: &str) -> Result<Option<ServiceAccount>, Error> {
-        let known = tx.find_service_account(key).await?;
-        Ok(match known {
-            Some(account) if self.limit_of(&account) > 0 => tx.lock_service_account(key).await?,
-            Some(_) => tx.hold_service_account(key).await?,
-            None => None,
-        })
-    }
-
-    /// How many tokens an account may have; 0 for no limit.
-    fn limit_of(&self, account: &ServiceAccount) -> u64 {
-        account.max_tokens.unwrap_or(self.terms.per_account)
-    }
-
     /// The one who gets a token must be one who may issue, also at the command line.
     fn check_issuer(
         &self,
@@ -408,32 +392,6 @@ impl Service {
     pub(super) fn rank(&self, role: Option<&str>) -> Rank {
         role.map_or(Rank::HIGHEST, |role| self.terms.roles.rank_or_lowest(role))
     }
-
-    /// Checks the limits of the account and of the person, and locks both until the transaction ends, so that nobody
-    /// else takes the same place.
-    pub(super) async fn take_place(
-        &self,
-        tx: &mut Tx,
-        account: Option<&ServiceAccount>,
-        person: &ServicePerson,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        if let Some(account) = account {
-            let limit = self.limit_of(account);
-            if limit > 0 {
-                tx.lock_service_account(&account.key).await?;
-                let used = tx.count_account_tokens(&account.key, now).await?;
-                let whose = format!("the account {}", account.name);
-                check_limit(&whose, limit, used)?;
-            }
-        }
-        if self.terms.per_user > 0 {
-            tx.lock_service_user(&person.key).await?;
-            let used = tx.count_user_tokens(&person.key, now).await?;
-            check_limit(&person.key, self.terms.per_user, used)?;
-        }
-        Ok(())
-    }
 }
 
 pub(super) fn first_secret(secret: &NewSecret, now: DateTime<Utc>) -> StoredSecret {
@@ -496,20 +454,6 @@ fn check_not_before(
         .fix("choose an earlier begin or a later expiry")),
         _ => Ok(()),
     }
-}
-
-fn check_limit(whose: &str, limit: u64, used: u64) -> Result<(), Problem> {
-    if used < limit {
-        return Ok(());
-    }
-    Err(Problem {
-        limit: Some((limit, used)),
-        ..Problem::new(
-            ProblemKind::LimitReached,
-            format!("{whose} has {used} of at most {limit} tokens"),
-        )
-        .fix("delete a token that is no longer used, or ask an operator for a higher limit")
-    })
 }
 
 fn describe(credential: &Credential, account: Option<&ServiceAccount>) -> String {

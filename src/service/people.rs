@@ -5,83 +5,17 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::service::{
-    Actor, Credential, CredentialState, Operation, Problem, ProblemKind, Rank, Roles, ServicePerson,
+    Actor, Credential, CredentialState, NewUser, Operation, Problem, ProblemKind, Rank, RoleChange,
+    Roles, ServicePerson, UserChange,
 };
 use crate::domain::{Address, TokenId, account_key};
 use crate::store::{Change, Tx};
 
-use super::accounts::{check_name, shown, taken};
+use super::accounts::{check_name, taken};
 use super::found::{load_found, save};
+use super::reach::{check_reach_everywhere, may_change_user, may_reach, no_user, visible};
 use super::record::Record;
 use super::{Error, Service, audit};
-
-/// What is said about a user; each `Some` replaces what is there.
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three things"
-)]
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UserChange {
-    pub name: Option<Option<String>>,
-    pub is_super: Option<bool>,
-    pub is_sso: Option<bool>,
-    /// Of a machine user.
-    pub owners: Option<Vec<Address>>,
-    pub roles: Vec<RoleChange>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RoleChange {
-    /// A role in an account; the lowest for a person who has none there, if no role is named.
-    Give {
-        account: String,
-        role: Option<String>,
-    },
-    Leave {
-        account: String,
-    },
-}
-
-impl RoleChange {
-    fn account(&self) -> String {
-        let (Self::Give { account, .. } | Self::Leave { account }) = self;
-        account_key(account)
-    }
-}
-
-/// Who a new user is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewUser {
-    Person(Address),
-    /// Programs that share no person's tokens.
-    Machine(String),
-}
-
-impl NewUser {
-    /// A machine user must not look like a person: gateways pass the key on.
-    fn to_person(&self, now: DateTime<Utc>) -> Result<ServicePerson, Problem> {
-        match self {
-            Self::Person(address) => Ok(new_person(
-                address.key().to_owned(),
-                Some(address.clone()),
-                now,
-            )),
-            Self::Machine(name) if name.contains('@') => Err(Problem::invalid(
-                "/name",
-                "the name of a machine user has no @, because it is no address",
-            )
-            .fix("leave out --service for a person")),
-            Self::Machine(name) => {
-                let name = check_name("/name", name)?;
-                let key = account_key(&name);
-                Ok(ServicePerson {
-                    name: Some(name),
-                    ..new_person(key, None, now)
-                })
-            }
-        }
-    }
-}
 
 impl Service {
     /// Adds a user, or changes what is given about one who is known.
@@ -97,7 +31,7 @@ impl Service {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
         let actor = &actor;
         let now = self.clock.now();
-        let new = user.to_person(now)?;
+        let new = read_user(user, now)?;
         let key = new.key.clone();
         let is_new = tx.reserve_service_user(&new).await?;
         let known = tx.lock_service_user(&key).await?;
@@ -330,13 +264,13 @@ impl Service {
         Ok(())
     }
 
-    /// Saves a user, and the rows of their tokens if these show what changed.
     /// Who is notified about the tokens of an account beside their issuers.
     pub(super) async fn refresh_admins(&self, tx: &mut Tx) -> Result<(), Error> {
         let highest = self.terms.roles.name(Rank::HIGHEST);
         Ok(tx.refresh_service_admins(highest).await?)
     }
 
+    /// Saves a user, and the rows of their tokens if these show what changed.
     async fn save_user(
         &self,
         mut tx: Tx,
@@ -374,56 +308,6 @@ impl Service {
     }
 }
 
-/// What only super admins may change, and roles that are more than the actor's own.
-fn may_change_user(
-    actor: &Actor,
-    person: &ServicePerson,
-    change: &UserChange,
-) -> Result<(), Problem> {
-    if actor.is_super() {
-        return Ok(());
-    }
-    let is_for_super =
-        change.is_super.is_some() || change.is_sso.is_some() || change.owners.is_some();
-    if is_for_super {
-        return Err(Problem::new(
-            ProblemKind::Forbidden,
-            "only a super admin may change who is a super admin, signs in by SSO or owns a machine user",
-        ));
-    }
-    let own = actor.administers();
-    let is_elsewhere = |change: &RoleChange| Some(change.account().as_str()) != own;
-    if change.name.is_some() {
-        check_reach_everywhere(actor, person)?;
-    }
-    if change.roles.iter().any(is_elsewhere) {
-        return Err(Problem {
-            pointer: Some("/account"),
-            ..Problem::new(
-                ProblemKind::Forbidden,
-                "an administrator manages only the people of their own account",
-            )
-            .fix(format!("name the account {:?}", own.unwrap_or_default()))
-        });
-    }
-    Ok(())
-}
-
-/// Only super admins change what holds for somebody in other accounts, too.
-fn check_reach_everywhere(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
-    let own = actor.administers();
-    let mut accounts = person.roles.keys();
-    let is_only_here = !person.is_super && accounts.all(|account| Some(account.as_str()) == own);
-    if actor.is_super() || is_only_here {
-        return Ok(());
-    }
-    Err(Problem::new(
-        ProblemKind::Forbidden,
-        "this user is also in other accounts, so only a super admin may change them, disable or enable them",
-    )
-    .fix("take away their role in your account instead"))
-}
-
 async fn lock_user(tx: &mut Tx, actor: &Actor, key: &str) -> Result<ServicePerson, Error> {
     let person = tx.lock_service_user(&account_key(key)).await?;
     let person = person.ok_or_else(|| no_user(key))?;
@@ -431,33 +315,28 @@ async fn lock_user(tx: &mut Tx, actor: &Actor, key: &str) -> Result<ServicePerso
     Ok(person)
 }
 
-/// An admin knows of the people of their account.
-fn may_reach(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
-    let own = actor.administers();
-    if actor.is_super() || own.is_some_and(|account| person.roles.contains_key(account)) {
-        Ok(())
-    } else {
-        Err(no_user(&person.key))
+/// A machine user must not look like a person: gateways pass the key on.
+fn read_user(user: &NewUser, now: DateTime<Utc>) -> Result<ServicePerson, Problem> {
+    match user {
+        NewUser::Person(address) => Ok(new_person(
+            address.key().to_owned(),
+            Some(address.clone()),
+            now,
+        )),
+        NewUser::Machine(name) if name.contains('@') => Err(Problem::invalid(
+            "/name",
+            "the name of a machine user has no @, because it is no address",
+        )
+        .fix("leave out --service for a person")),
+        NewUser::Machine(name) => {
+            let name = check_name("/name", name)?;
+            let key = account_key(&name);
+            Ok(ServicePerson {
+                name: Some(name),
+                ..new_person(key, None, now)
+            })
+        }
     }
-}
-
-/// An admin does not see in which other accounts somebody is.
-fn visible(actor: &Actor, mut person: ServicePerson) -> ServicePerson {
-    if !actor.is_super() {
-        let own = actor.administers();
-        person
-            .roles
-            .retain(|account, _| Some(account.as_str()) == own);
-    }
-    person
-}
-
-fn no_user(key: &str) -> Problem {
-    Problem::new(
-        ProblemKind::NotFound,
-        format!("there is no user {:?}", shown(key)),
-    )
-    .fix("`lapsed user list` lists them")
 }
 
 fn new_person(key: String, address: Option<Address>, now: DateTime<Utc>) -> ServicePerson {

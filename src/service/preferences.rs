@@ -16,10 +16,6 @@ const PAGE: i64 = 500;
 const MAX_LANGUAGE: usize = 35;
 
 /// Each `Some` replaces what is there; `None` inside is as configured.
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three things"
-)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PreferenceChange {
     pub steps: Option<Option<Vec<Step>>>,

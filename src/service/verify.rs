@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::service::{Presented, Refusal, judge};
 use crate::domain::{LOCAL_SOURCE, TokenId};
 
@@ -23,9 +25,8 @@ impl Service {
         self.counters
             .count(decision.verdict.as_ref().err().copied());
         if let Some(root) = decision.root
-            && let Some(secret) = decision.counts_as()
+            && let Some(tally) = decision.tally(address, self.now())
         {
-            let tally = Tally::new(secret, address, self.now());
             self.uses.count(root, tally);
         }
         Ok(decision.verdict)
@@ -79,14 +80,16 @@ impl Service {
 }
 
 impl Decision {
-    /// As which secret of the token that was issued the use counts, if it does: nobody is to be told of a client that
-    /// lets an access token expire before it fetches the next.
-    fn counts_as(&self) -> Option<Option<u32>> {
-        match &self.verdict {
-            Ok(_) if self.is_derived => Some(Some(DERIVED)),
-            Ok(access) => Some(Some(access.secret)),
-            Err(Refusal::Expired) if self.is_derived => None,
-            Err(refusal) => refusal.is_of_right_secret().then_some(None),
-        }
+    /// The use, if it counts: nobody is to be told of a client that lets an access token expire before it fetches the
+    /// next.
+    fn tally(&self, address: IpAddr, now: DateTime<Utc>) -> Option<Tally> {
+        let secret = match &self.verdict {
+            Ok(_) if self.is_derived => Some(DERIVED),
+            Ok(access) => Some(access.secret),
+            Err(Refusal::Expired) if self.is_derived => return None,
+            Err(refusal) if refusal.is_of_right_secret() => None,
+            Err(_) => return None,
+        };
+        Some(Tally::new(secret, address, now))
     }
 }

@@ -218,6 +218,8 @@ impl fmt::Display for UnreadableCell {
     }
 }
 
+/// Returns why a token with this external id is refused.
+type WhyRefused<'a> = dyn Fn(&str) -> Option<String> + 'a;
 type OnRefused<'a> = dyn FnMut(&RefusedRow, Span) + 'a;
 
 #[derive(Default)]
@@ -230,8 +232,7 @@ pub struct ReadCallbacks<'a> {
     /// Called with the line of a last row without a line end. Without it, such a row is refused: the file may have
     /// been cut off.
     pub accept_unended: Option<&'a mut dyn FnMut(u64)>,
-    /// Returns why a token with this external id is refused.
-    pub why_refused: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub why_refused: Option<&'a WhyRefused<'a>>,
 }
 
 /// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Rows that cannot

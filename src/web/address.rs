@@ -59,7 +59,8 @@ pub fn find_client(
 /// Only `Forwarded` has quotes. Where the client has written an odd number of them, nothing is quoted: the last element
 /// is the proxy's.
 fn entries(line: &str, header: ClientAddress) -> Vec<&str> {
-    let has_quotes = header == ClientAddress::Forwarded && line.matches('"').count() % 2 == 0;
+    let has_quotes =
+        header == ClientAddress::Forwarded && line.matches('"').count().is_multiple_of(2);
     if has_quotes {
         split_unquoted(line, ',')
     } else {

@@ -135,7 +135,7 @@ mod tests {
 
     struct Token {
         id: PublicId,
-        token: String,
+        whole: String,
         access: String,
         secret: String,
     }
@@ -145,7 +145,7 @@ mod tests {
         let made = NewSecret::generate("lapsed", &id);
         Token {
             id,
-            token: made.token.expose_secret().to_owned(),
+            whole: made.token.expose_secret().to_owned(),
             access: made.access_key,
             secret: made.secret_key.expose_secret().to_owned(),
         }
@@ -159,7 +159,7 @@ mod tests {
     fn each_form_reads_as_the_same_token() {
         let Token {
             id,
-            token,
+            whole: token,
             access,
             secret,
         } = token();
@@ -198,7 +198,7 @@ mod tests {
     #[case::not_ascii("Bearer t\u{f6}ken")]
     #[case::too_long("Bearer {long}")]
     fn what_is_no_token_is_invalid(#[case] value: &str) {
-        let token = token().token;
+        let token = token().whole;
         let value = value
             .replace("{cut}", &token[..token.len() - 1])
             .replace("{long}", &"x".repeat(MAX_BYTES))
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn two_credentials_or_one_in_the_query_are_ambiguous() {
-        let token = token().token;
+        let token = token().whole;
         let bearer = || ("authorization", format!("Bearer {token}"));
         let two = [
             find(&[bearer(), bearer()], "/"),

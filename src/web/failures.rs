@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_addresses_that_are_remembered_are_bounded() {
         let limit = RateLimit::new("failures");
-        for number in 0..MAX_ADDRESSES as u32 + 20 {
+        for number in 0..u32::try_from(MAX_ADDRESSES).unwrap() + 20 {
             let _ = limit.take(IpAddr::V4((0x0b00_0000 + number).into()));
         }
         assert!(limit.limiter.len() <= MAX_ADDRESSES + 1);

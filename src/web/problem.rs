@@ -235,8 +235,8 @@ impl ApiError {
     pub fn into_bad_request(mut self) -> Self {
         let body = &mut self.0.body;
         body.status = StatusCode::BAD_REQUEST.as_u16();
-        body.title = "Bad Request".to_owned();
-        body.kind = "urn:lapsed:problem:bad-request".to_owned();
+        "Bad Request".clone_into(&mut body.title);
+        "urn:lapsed:problem:bad-request".clone_into(&mut body.kind);
         self.0.status = StatusCode::BAD_REQUEST;
         self
     }

@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +13,6 @@ use axum::http::{HeaderMap, HeaderValue};
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use url::Url;
-use uuid::Uuid;
 
 use super::address::{ClientAddress, find_client, is_trusted};
 use super::counts::{Counts, RequestCounts};
@@ -205,8 +205,7 @@ struct RequestIds {
 
 impl RequestIds {
     fn new() -> Self {
-        // The last bits are random (RFC 9562 §5.7).
-        let random = Uuid::now_v7().as_u128() & u128::from(u32::MAX);
+        let random = RandomState::new().hash_one("process") & u64::from(u32::MAX);
         Self {
             process: u32::try_from(random).unwrap_or_default(),
             next: AtomicU64::new(1),

@@ -94,7 +94,7 @@ async fn every_refused_token_gets_the_same_bytes() {
             .await
             .secret,
         api.issue(ann, |it| {
-            it.not_before = Some(it.created_at + TimeDelta::days(1))
+            it.not_before = Some(it.created_at + TimeDelta::days(1));
         })
         .await
         .secret,
@@ -263,14 +263,13 @@ async fn introspection_tells_only_those_who_may_know() {
     let api = Api::open(Settings::default()).await;
     let subject = api
         .issue("ann@example.org", |it| {
-            it.scopes = "app:read".parse().unwrap()
+            it.scopes = "app:read".parse().unwrap();
         })
         .await;
     let dead = api
         .issue("ann@example.org", |it| it.state = CredentialState::Revoked)
         .await;
     let root = api.issue("root@example.org", |it| it.account = None).await;
-    let engineer = api.issue("ann@example.org", |_| ()).await;
     let introspect = |it: &mut Credential| {
         it.scopes = "token:introspect".parse().unwrap();
     };
@@ -314,7 +313,15 @@ async fn introspection_tells_only_those_who_may_know() {
         explained,
         json!({"active": false, "lapsed": {"reason": "revoked"}})
     );
+    api.close().await;
+}
 
+#[tokio::test]
+async fn introspection_says_why_it_refuses() {
+    let api = Api::open(Settings::default()).await;
+    let subject = api.issue("ann@example.org", |_| ()).await;
+    let root = api.issue("root@example.org", |it| it.account = None).await;
+    let engineer = api.issue("ann@example.org", |_| ()).await;
     let answer = api.introspect(&engineer.secret, &subject.secret).await;
     assert_eq!(answer.status, 403, "{answer:?}");
     assert_eq!(answer.json()["error"], "insufficient_scope");
@@ -332,28 +339,35 @@ async fn introspection_tells_only_those_who_may_know() {
     api.close().await;
 }
 
+async fn grant(api: &Api, headers: &[(&'static str, String)], body: &str) -> fixture::Answer {
+    let headers = [headers, &[fixture::form()]].concat();
+    api.send("POST", "/oauth2/token", &headers, body.as_bytes())
+        .await
+}
+
+fn use_it(text: &Value) -> (&'static str, String) {
+    (
+        "authorization",
+        format!("Bearer {}", text.as_str().unwrap()),
+    )
+}
+
 #[tokio::test]
 async fn a_token_is_exchanged_for_short_lived_ones() {
     let api = Api::open(Settings::default()).await;
     let token = api.issue("ann@example.org", |_| ()).await;
-    let grant = async |headers: &[(&'static str, String)], body: &str| {
-        let headers = [headers, &[fixture::form()]].concat();
-        api.send("POST", "/oauth2/token", &headers, body.as_bytes())
-            .await
-    };
-    let given = grant(&[bearer(&token.secret)], "grant_type=client_credentials").await;
+    let given = grant(
+        &api,
+        &[bearer(&token.secret)],
+        "grant_type=client_credentials",
+    )
+    .await;
     assert_eq!(given.status, 200, "{given:?}");
     let given = given.json();
     assert_eq!(
         (&given["token_type"], &given["expires_in"]),
         (&json!("Bearer"), &json!(3600))
     );
-    let use_it = |text: &Value| {
-        (
-            "authorization",
-            format!("Bearer {}", text.as_str().unwrap()),
-        )
-    };
     assert_eq!(
         api.get(VERIFY, &[use_it(&given["access_token"])])
             .await
@@ -369,7 +383,7 @@ async fn a_token_is_exchanged_for_short_lived_ones() {
 
     let refresh = given["refresh_token"].as_str().unwrap();
     let body = format!("grant_type=refresh_token&refresh_token={refresh}");
-    let renewed = grant(&[], &body).await;
+    let renewed = grant(&api, &[], &body).await;
     assert_eq!(renewed.status, 200, "{renewed:?}");
     assert_eq!(renewed.json().get("refresh_token"), None);
     assert_eq!(
@@ -379,18 +393,31 @@ async fn a_token_is_exchanged_for_short_lived_ones() {
         200
     );
     let other = api.issue("ann@example.org", |_| ()).await;
-    let answer = grant(&[bearer(&other.secret)], &body).await;
+    let answer = grant(&api, &[bearer(&other.secret)], &body).await;
     assert_eq!(
         (answer.status, &answer.json()["error"]),
         (400, &json!("invalid_grant"))
     );
+    api.close().await;
+}
 
+#[tokio::test]
+async fn an_exchange_is_refused_as_oauth_says() {
+    let api = Api::open(Settings::default()).await;
+    let token = api.issue("ann@example.org", |_| ()).await;
+    let given = grant(
+        &api,
+        &[bearer(&token.secret)],
+        "grant_type=client_credentials",
+    )
+    .await;
+    let given = given.json();
     let pair = format!(
         "grant_type=client_credentials&client_id={}&client_secret={}",
         token.secret.access_key,
         token.secret.secret_key.expose_secret()
     );
-    assert_eq!(grant(&[], &pair).await.status, 200);
+    assert_eq!(grant(&api, &[], &pair).await.status, 200);
     for (headers, body, status, code) in [
         (
             vec![],
@@ -420,7 +447,7 @@ async fn a_token_is_exchanged_for_short_lived_ones() {
             "unauthorized_client",
         ),
     ] {
-        let answer = grant(&headers, body).await;
+        let answer = grant(&api, &headers, body).await;
         let found = (
             answer.status,
             answer.json()["error"].as_str().unwrap().to_owned(),

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use lapsed::clock::Clock;
-use lapsed::domain::service::{Actor, NewToken, Terms};
+use lapsed::domain::service::{
+    Actor, NewToken, NewUser, ProblemKind, RoleChange, Terms, UserChange,
+};
 use lapsed::listener::Listener;
-use lapsed::service::Service;
-use lapsed::service::people::{NewUser, RoleChange, UserChange};
+use lapsed::service::{Error, Service};
 use lapsed::store::Store;
 use lapsed::web::{Settings, Web, serve};
 use secrecy::ExposeSecret as _;
@@ -132,6 +133,37 @@ impl Api {
         let issued = self.service.issue(&operator(), &new).await.unwrap();
         let token = issued.secret.token.expose_secret().to_owned();
         (token, issued.credential.id.to_string())
+    }
+
+    /// The token, in the account "acme", of somebody who is no super admin any more.
+    async fn token_of_former_super_admin(&self, user: &str) -> String {
+        let set = async |is_super| {
+            let change = UserChange {
+                is_super: Some(is_super),
+                ..UserChange::default()
+            };
+            let operator = operator();
+            let changed = self.service.change_user(&operator, user, None, &change);
+            changed.await.unwrap();
+        };
+        set(true).await;
+        let new = NewToken {
+            account: Some("acme".into()),
+            ..crate::managing::new_token(user)
+        };
+        let issued = self.service.issue(&operator(), &new).await.unwrap();
+        set(false).await;
+        issued.secret.token.expose_secret().to_owned()
+    }
+
+    /// Not even the operator issues a token for them.
+    async fn refuses_token(&self, user: &str) {
+        let new = crate::managing::new_token(user);
+        let refused = self.service.issue(&operator(), &new).await;
+        assert!(
+            matches!(&refused, Err(Error::Refused(problem)) if problem.kind == ProblemKind::Forbidden),
+            "{refused:?}"
+        );
     }
 
     async fn call(&self, method: &str, path: &str, headers: &[&str], body: &Value) -> Answer {

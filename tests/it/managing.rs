@@ -9,11 +9,11 @@ use lapsed::domain::service::{
     Access, Actor, Kind, Lifetime, NewToken, Presented, Problem, ProblemKind, Profile,
     Regeneration, Terms, TokenChange,
 };
+use lapsed::domain::service::{NewUser, RoleChange, UserChange};
 use lapsed::domain::{Channel, Status, TokenId};
 use lapsed::service::Service;
 use lapsed::service::idempotency::Repeatable;
 use lapsed::service::issue::{Issued, Once, Outcome};
-use lapsed::service::people::{NewUser, RoleChange, UserChange};
 use lapsed::service::policy_check::Departure;
 use lapsed::service::preferences::PreferenceChange;
 use lapsed::store::Store;
@@ -608,8 +608,17 @@ async fn an_admin_manages_the_people_of_one_account(#[values(Sqlite, Postgres)] 
         .unwrap();
     let elsewhere = add("new@example.org", role_in("other", "user")).await;
     assert_eq!(problem(elsewhere).kind, ProblemKind::Forbidden);
-    let unknown = add("oto@example.org", role_in("acme", "user")).await;
-    assert_eq!(problem(unknown).kind, ProblemKind::NotFound);
+    let joined = add("oto@example.org", role_in("acme", "user")).await;
+    let roles = joined.unwrap().roles;
+    assert_eq!(
+        roles.keys().collect::<Vec<_>>(),
+        ["acme"],
+        "an admin does not see the other accounts of a person"
+    );
+    let disabled = service
+        .set_user_enabled(&ada, "oto@example.org", false)
+        .await;
+    assert_eq!(problem(disabled).kind, ProblemKind::Forbidden);
     let super_admin = UserChange {
         is_super: Some(true),
         ..role_in("acme", "user")
@@ -623,6 +632,7 @@ async fn an_admin_manages_the_people_of_one_account(#[values(Sqlite, Postgres)] 
         [
             "ada@example.org",
             "new@example.org",
+            "oto@example.org",
             "uma@example.org",
             "vic@example.org"
         ]

@@ -12,8 +12,8 @@ use lapsed::domain::TokenId;
 use lapsed::domain::service::{
     Access, Actor, Kind, Lifetime, NewToken, Presented, Refusal, Regeneration, Terms,
 };
+use lapsed::domain::service::{NewUser, RoleChange, UserChange};
 use lapsed::service::issue::Issued;
-use lapsed::service::people::{NewUser, RoleChange, UserChange};
 use lapsed::service::{DerivedToken, Error, Exchanged, Feed, Grant, Mark, Service};
 use lapsed::store::{Access as StoreAccess, Change, Store, TABLES};
 use rstest::rstest;

@@ -1,4 +1,8 @@
 //! The arguments of `lapsed import`.
+#![expect(
+    clippy::doc_markdown,
+    reason = "clap prints these comments, back-ticks and all"
+)]
 
 use std::path::PathBuf;
 

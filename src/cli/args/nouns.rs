@@ -1,8 +1,4 @@
 //! The arguments of the commands that are named after what they list, and of `lapsed forecast`.
-#![expect(
-    clippy::doc_markdown,
-    reason = "clap prints these comments, back-ticks and all"
-)]
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};

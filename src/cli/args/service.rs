@@ -1,8 +1,4 @@
 //! The arguments of the commands of the token service.
-#![expect(
-    clippy::doc_markdown,
-    reason = "clap prints these comments, back-ticks and all"
-)]
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;

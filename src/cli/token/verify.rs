@@ -155,17 +155,15 @@ impl SheetItem for Verified {
             ("role", Cell::optional(self.role.as_ref())),
             ("scope", Cell::new(scope(&self.access))),
             ("networks", Cell::list(network_list(&credential.networks))),
-            ("expires", self.expiry_cell(credential.expires_at, &view)),
+            ("expires", expiry_cell(credential.expires_at, &view)),
             ("secret", Cell::new(self.access.secret)),
         ]);
     }
 }
 
-impl Verified {
-    fn expiry_cell(&self, expires_at: Option<DateTime<Utc>>, view: &View) -> Cell {
-        match expires_at {
-            None => Cell::new("never"),
-            at => Cell::when(at, view),
-        }
+fn expiry_cell(expires_at: Option<DateTime<Utc>>, view: &View) -> Cell {
+    match expires_at {
+        None => Cell::new("never"),
+        at => Cell::when(at, view),
     }
 }

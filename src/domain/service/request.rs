@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::domain::{Address, account_key};
+
 use super::{Access, Kind, Networks, Scopes};
 
 /// Who asks.
@@ -61,4 +63,42 @@ pub struct TokenChange {
     pub networks: Option<Networks>,
     /// By [`ServicePerson::key`](super::ServicePerson::key): another person gets the token.
     pub owner: Option<String>,
+}
+
+/// What is said about a user; each `Some` replaces what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserChange {
+    pub name: Option<Option<String>>,
+    pub is_super: Option<bool>,
+    pub is_sso: Option<bool>,
+    /// Of a machine user.
+    pub owners: Option<Vec<Address>>,
+    pub roles: Vec<RoleChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleChange {
+    /// A role in an account; the lowest for a person who has none there, if no role is named.
+    Give {
+        account: String,
+        role: Option<String>,
+    },
+    Leave {
+        account: String,
+    },
+}
+
+impl RoleChange {
+    pub fn account(&self) -> String {
+        let (Self::Give { account, .. } | Self::Leave { account }) = self;
+        account_key(account)
+    }
+}
+
+/// Who a new user is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewUser {
+    Person(Address),
+    /// Programs that share no person's tokens.
+    Machine(String),
 }

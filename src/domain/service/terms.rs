@@ -225,7 +225,7 @@ impl Life {
             Lifetime::Never => self.expiry_after(None, start),
             Lifetime::Until(at) => {
                 let asked = format!("a life until {}", text_of(at));
-                self.expiry_at(at, start, "/expires_at", asked)
+                self.expiry_at(at, start, "/expires_at", &asked)
             }
         }
     }
@@ -238,7 +238,7 @@ impl Life {
         match ttl {
             Some(ttl) => {
                 let asked = format!("a life of {}", format_span(ttl));
-                self.expiry_at(shift(start, ttl), start, "/expires_in", asked)
+                self.expiry_at(shift(start, ttl), start, "/expires_in", &asked)
             }
             None if self.allows_never => Ok(None),
             None => Err(self.refuse_never("/never", start)),
@@ -251,7 +251,7 @@ impl Life {
         at: DateTime<Utc>,
         start: DateTime<Utc>,
         pointer: &'static str,
-        asked: String,
+        asked: &str,
     ) -> Result<Option<DateTime<Utc>>, Problem> {
         if at <= start {
             let detail = format!("{asked} ends before the token works");

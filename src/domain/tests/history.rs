@@ -182,16 +182,10 @@ impl World {
         if token.due_at.is_none_or(|due_at| due_at > horizon) {
             return;
         }
-        let recipients = self
-            .policy
-            .recipients(token, &AccountAdmins::default(), &[], &|_| false);
-        let planned = plan(
-            token,
-            &recipients,
-            &Wishes::default(),
-            &self.policy,
-            horizon,
-        );
+        let admins = AccountAdmins::default();
+        let recipients = self.policy.recipients(token, &admins, &[], &|_| false);
+        let wishes = Wishes::default();
+        let planned = plan(token, &recipients, &wishes, &self.policy, horizon);
         let mut due_now = BTreeMap::<_, Vec<Step>>::new();
         for notice in planned.notices {
             let step = notice.step.unwrap();

@@ -17,7 +17,7 @@ use crate::notify::letter::{
 use crate::notify::wording::quantity;
 use crate::sources::Source;
 use crate::store::{
-    ClaimedMail, ContentRow, FindingCount, FindingRow, Holder, MailContent, MailRecord, Store,
+    ClaimedMail, ContentRow, FindingCount, FindingRow, Holder, MailContent, MailRecord, Store, Tx,
     Uses, Verdict,
 };
 use crate::time::shift;
@@ -112,43 +112,7 @@ impl Claimer {
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         let mut tx = self.store.begin_read().await?;
         let contents = tx.load_mail_contents(&ids, MAX_LISTED_TOKENS).await?;
-        let mut rows = contents.iter().flat_map(|content| &content.rows);
-        let open = if rows.any(|row| row.topic == Topic::Summary) {
-            let silent_sources = tx.list_silent_sources(now).await?;
-            let counts = tx.count_open_findings(now, &silent_sources).await?;
-            let findings = tx
-                .list_urgent_findings(now, &silent_sources, MAX_LISTED_TOKENS)
-                .await?;
-            summary_entry(counts, findings)
-        } else {
-            SummaryEntry::default()
-        };
-        let tokens = contents
-            .iter()
-            .flat_map(|content| &content.rows)
-            .filter_map(|row| row.token.as_ref());
-        let shared: Vec<_> = tokens
-            .filter(|token| !token.co_owners.is_empty())
-            .cloned()
-            .collect();
-        let audience = match shared.as_slice() {
-            [] => None,
-            shared => Some(Audience::load(&mut tx, shared, now).await?),
-        };
-        let mut callers = HashMap::new();
-        for token in expired_tokens_of_service(&contents, now) {
-            let uses = tx.load_uses(token).await?;
-            callers.extend(describe_callers(&uses, now).map(|callers| (token, callers)));
-        }
-        let people: Vec<_> = mails.iter().map(|mail| mail.recipient.key()).collect();
-        let preferences = tx.find_preferences(&people).await?.into_iter();
-        let zone = |person: Preference| Some((person.address.key().to_owned(), person.timezone?));
-        let known = Known {
-            open,
-            audience,
-            callers,
-            zones: preferences.filter_map(zone).collect(),
-        };
+        let known = load_known(&mut tx, mails, &contents, now).await?;
         drop(tx);
         let templates = self.mailer.templates();
         for (mail, content) in mails.iter().zip(contents) {
@@ -185,6 +149,51 @@ pub(super) struct Known {
     callers: HashMap<TokenId, String>,
     /// The zones that recipients chose, by the keys of their addresses.
     zones: HashMap<String, Tz>,
+}
+
+async fn load_known(
+    tx: &mut Tx,
+    mails: &[ClaimedMail],
+    contents: &[MailContent],
+    now: DateTime<Utc>,
+) -> Result<Known, Error> {
+    let mut rows = contents.iter().flat_map(|content| &content.rows);
+    let open = if rows.any(|row| row.topic == Topic::Summary) {
+        let silent_sources = tx.list_silent_sources(now).await?;
+        let counts = tx.count_open_findings(now, &silent_sources).await?;
+        let findings = tx
+            .list_urgent_findings(now, &silent_sources, MAX_LISTED_TOKENS)
+            .await?;
+        summary_entry(counts, findings)
+    } else {
+        SummaryEntry::default()
+    };
+    let tokens = contents
+        .iter()
+        .flat_map(|content| &content.rows)
+        .filter_map(|row| row.token.as_ref());
+    let shared: Vec<_> = tokens
+        .filter(|token| !token.co_owners.is_empty())
+        .cloned()
+        .collect();
+    let audience = match shared.as_slice() {
+        [] => None,
+        shared => Some(Audience::load(tx, shared, now).await?),
+    };
+    let mut callers = HashMap::new();
+    for token in expired_tokens_of_service(contents, now) {
+        let uses = tx.load_uses(token).await?;
+        callers.extend(describe_callers(&uses, now).map(|callers| (token, callers)));
+    }
+    let people: Vec<_> = mails.iter().map(|mail| mail.recipient.key()).collect();
+    let preferences = tx.find_preferences(&people).await?.into_iter();
+    let zone = |person: Preference| Some((person.address.key().to_owned(), person.timezone?));
+    Ok(Known {
+        open,
+        audience,
+        callers,
+        zones: preferences.filter_map(zone).collect(),
+    })
 }
 
 pub(super) struct Composer {

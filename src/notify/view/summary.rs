@@ -202,6 +202,7 @@ fn about_token(finding: &OpenFinding, letter: &Letter) -> String {
 }
 
 /// The title of a kind, its short form for the subject, and the advice.
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn texts(kind: FindingKind) -> [&'static str; 3] {
     match kind {
         FindingKind::SsoRevoked => [

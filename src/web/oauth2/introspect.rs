@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::parts::{OauthErrors, parse};
-use crate::domain::service::{Access, Refusal, Roles};
+use crate::domain::service::{Access, Rank, Refusal, Roles};
 use crate::domain::{LOCAL_SOURCE, TokenId};
 use crate::web::body::ApiBody;
 use crate::web::caller::Caller;
@@ -114,7 +114,7 @@ pub async fn introspect(
 
 /// An administrator, or a token that has the scope.
 fn check_right(caller: &Caller) -> ApiResult<()> {
-    let is_admin = caller.is_super || caller.rank.is_some_and(|rank| rank.is_highest());
+    let is_admin = caller.is_super || caller.rank.is_some_and(Rank::is_highest);
     if caller.credential.scopes.is_unlimited() && !is_admin {
         return Err(ApiError::insufficient_scope(INTROSPECT));
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -213,7 +213,7 @@ impl Api {
         let request = [head.as_bytes(), b"\r\n", body].concat();
         let stream = TcpStream::connect(self.address).await.unwrap();
         let Some(trusted) = &self.trusted else {
-            return Answer::read(exchange(stream, &request).await.unwrap());
+            return Answer::read(&exchange(stream, &request).await.unwrap());
         };
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).unwrap();
@@ -222,20 +222,20 @@ impl Api {
         let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from("localhost").unwrap();
         let stream = connector.connect(name, stream).await.unwrap();
-        Answer::read(exchange(stream, &request).await.unwrap())
+        Answer::read(&exchange(stream, &request).await.unwrap())
     }
 
     pub async fn get_without_tls(&self, path: &str) -> Answer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let answer = exchange(stream, request.as_bytes()).await;
-        Answer::read(answer.unwrap_or_default())
+        Answer::read(&answer.unwrap_or_default())
     }
 }
 
 impl Answer {
-    fn read(bytes: Vec<u8>) -> Self {
-        let text = String::from_utf8_lossy(&bytes);
+    fn read(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
         let (head, text) = text.split_once("\r\n\r\n").unwrap_or_default();
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1));
@@ -314,7 +314,7 @@ fn person(key: &str) -> ServicePerson {
         is_super,
         is_sso: false,
         owners: Vec::new(),
-        created_at: Utc::now(),
+        created_at: DateTime::UNIX_EPOCH,
         disabled_at: None,
         lost_access_at: None,
         roles: if is_super {

@@ -1,8 +1,10 @@
 //! The rules of the documents that the profiles imitate, in their order.
 
+use base64::Engine as _;
 use chrono::TimeDelta;
 use lapsed::domain::service::{Profile, Terms};
 use rstest::rstest;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{Api, bearer, named, operator};
@@ -205,7 +207,6 @@ async fn rancher(#[values(Sqlite, Postgres)] db: Db) {
     let (access, secret) = (key.text("access_key"), key.text("secret_key"));
     assert_eq!(key.text("token"), format!("{access}_{secret}"));
     let user_and_password = format!("{access}:{secret}");
-    use base64::Engine as _;
     let basic = base64::engine::general_purpose::STANDARD.encode(&user_and_password);
     assert_eq!(
         api.verify(&format!("Authorization: Basic {basic}")).await,
@@ -254,7 +255,6 @@ async fn rancher(#[values(Sqlite, Postgres)] db: Db) {
         ..crate::managing::new_token("uma@example.org")
     };
     let uma = api.service.issue(&operator(), &new).await.unwrap();
-    use secrecy::ExposeSecret as _;
     let uma = uma.secret.token.expose_secret();
     for body in [
         json!({"name": "x", "expires_in": "91d"}),
@@ -273,9 +273,10 @@ async fn devtron(#[values(Sqlite, Postgres)] db: Db) {
     let api = Api::start(db, Terms::from(Profile::Devtron)).await;
     people(&api).await;
     let (sue, _) = api.token("sue@example.org").await;
-    let (ada, _) = api.token("ada@example.org").await;
+    let ada = api.token_of_former_super_admin("ada@example.org").await;
 
     // Only super admins generate tokens and see them.
+    api.refuses_token("uma@example.org").await;
     api.post(&ada, "/api/v1/tokens", named("x")).await.is(403);
     let create = async |body: Value| api.post(&sue, "/api/v1/tokens", body).await;
     create(named("default")).await.is(201);

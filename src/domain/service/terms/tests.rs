@@ -321,7 +321,7 @@ proptest! {
     ) {
         let max_ttl = max.map(TimeDelta::seconds);
         let default_ttl = Some(TimeDelta::hours(12));
-        let terms = Terms { max_ttl, allow_never, default_ttl, ..terms() };
+        let terms = Terms { max_ttl, default_ttl, allow_never, ..terms() };
         let kind = Kind::parse(kind);
         let life = terms.life(&kind);
         match terms.expiry(&kind, lifetime, now()) {
