@@ -24,18 +24,6 @@ pub struct Found {
 }
 
 impl Service {
-    /// Reads a token of the service.
-    ///
-    /// # Errors
-    /// `NotFound` if there is none, or the actor may not know of it.
-    pub async fn find(&self, actor: &Actor, id: TokenId) -> Result<Found, Error> {
-        let mut tx = self.store.begin_short_read().await?;
-        let credential = tx.find_credentials(&[id]).await?.pop();
-        let credential = credential.ok_or_else(Problem::unknown)?;
-        self.load_checked(&mut tx, actor, credential, Operation::ReadToken)
-            .await
-    }
-
     pub(super) async fn load_checked(
         &self,
         tx: &mut Tx,

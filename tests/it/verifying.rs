@@ -10,9 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::TokenId;
 use lapsed::domain::service::{
-    Access, Actor, Kind, Lifetime, NewToken, Presented, Refusal, Regeneration, Terms,
+    Access, Actor, Kind, Lifetime, NewToken, NewUser, Presented, Refusal, Regeneration, RoleChange,
+    Terms, UserChange,
 };
-use lapsed::domain::service::{NewUser, RoleChange, UserChange};
 use lapsed::service::issue::Issued;
 use lapsed::service::{DerivedToken, Error, Exchanged, Feed, Grant, Mark, Service};
 use lapsed::store::{Access as StoreAccess, Change, Store, TABLES};
