@@ -34,7 +34,7 @@ pub use policy::ForecastWarning;
 pub use policy::{
     Account, AccountAdmins, Policy, StepOutlook, StepState, account_key, forecast_notices, plan,
 };
-pub use preference::{Channel, PersonalTimes, Preference, Wishes};
+pub use preference::{Channel, DAILY_USE, PersonalTimes, Preference, Wishes};
 pub use replica::{Replica, describe_drift, share_of_rate};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;

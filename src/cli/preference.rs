@@ -37,7 +37,11 @@ pub(super) async fn preference(context: &Context, command: PreferenceCommand) ->
                 Ok(set.await?)
             })
             .await?;
-            let (address, key, value) = (&args.address, &args.key, &args.value);
+            let (address, key) = (&args.address, &args.key);
+            let value = match args.value.trim() {
+                "" => "none",
+                value => value,
+            };
             print_line(&format!("{key} of {address} is {value}"))?;
             Ok(Exit::Ok)
         }

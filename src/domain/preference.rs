@@ -9,10 +9,8 @@ use super::string_enum::string_enum;
 use super::{Address, Generation, Step, Token, TokenId};
 use crate::time::shift;
 
-/// A token that was used within this time before a sweep is in daily use.
-const DAILY: TimeDelta = TimeDelta::days(1);
-/// A token that was used within this time would be missed.
-const LATELY: TimeDelta = TimeDelta::days(7);
+/// A token that was used within this time is in daily use: it would be missed.
+pub const DAILY_USE: TimeDelta = TimeDelta::days(7);
 
 string_enum! {
     /// Where a notice is delivered.
@@ -112,6 +110,8 @@ impl Wishes {
 
     /// Where a person gets the warning of a step; nowhere, if it is not one of theirs. `standard` are the steps of the
     /// token for those who chose none.
+    ///
+    /// The last step of a token in daily use cannot be switched off, and goes by mail, too, until it is read.
     pub(super) fn delivery(
         &self,
         person: &Address,
@@ -122,25 +122,17 @@ impl Wishes {
         let preference = self.get(person);
         let own = preference.and_then(|preference| preference.steps.as_deref());
         let own = own.unwrap_or(standard);
-        let was_used = |within: TimeDelta| {
-            let used_at = token.last_used_at;
-            used_at.is_some_and(|at| at >= shift(now, -within))
-        };
         let is_last = |steps: &[Step]| last_step(steps) == Some(step);
-        let in_account = self.wants_copy(person);
-        if is_last(standard) && was_used(DAILY) {
-            return Delivery {
-                by_mail: true,
-                in_account,
-            };
-        }
-        if !own.contains(&step) {
+        let is_used = token.last_used_at >= Some(shift(now, -DAILY_USE));
+        let is_kept = is_used && is_last(standard);
+        if !is_kept && !own.contains(&step) {
             return Delivery::default();
         }
+        let in_account = self.wants_copy(person);
         let channel = preference.and_then(|preference| preference.channel);
         let is_in_account_only = channel == Some(Channel::Account) && in_account;
         let read = (token.id, person.key().to_owned(), generation.at);
-        let is_overlooked = is_last(own) && was_used(LATELY) && !self.read.contains(&read);
+        let is_overlooked = is_used && (is_kept || is_last(own)) && !self.read.contains(&read);
         Delivery {
             by_mail: !is_in_account_only || is_overlooked,
             in_account,

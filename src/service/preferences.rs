@@ -1,18 +1,15 @@
 //! How people want to be notified.
 
-use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
 
 use crate::domain::service::{Actor, Operation, Problem, ProblemKind};
-use crate::domain::{Address, Channel, Preference, Step};
-use crate::store::{TokenFilter, Tx};
+use crate::domain::{Address, Channel, DAILY_USE, Preference, Step};
+use crate::store::Tx;
 use crate::time::shift;
 
 use super::{Error, Service, audit};
 
-/// A token that was used within this time is in daily use.
-const DAILY_USE: TimeDelta = TimeDelta::days(7);
-const PAGE: i64 = 500;
 const MAX_LANGUAGE: usize = 35;
 
 /// Each `Some` replaces what is there; `None` inside is as configured.
@@ -55,8 +52,7 @@ impl Service {
         may_with(actor, Operation::WritePreferences, person)?;
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
-        let known = tx.find_preference(person.key()).await?;
-        let mut preference = known.unwrap_or_else(|| Preference::none(person.clone()));
+        let mut preference = tx.lock_preference(person).await?;
         if version.is_some_and(|version| version != preference.version) {
             return Err(Problem::new(
                 ProblemKind::Stale,
@@ -95,34 +91,21 @@ fn may_with(actor: &Actor, operation: Operation, person: &Address) -> Result<(),
 
 /// Whoever uses a token every day is warned before it ends, whatever they prefer.
 async fn refuse_if_in_use(tx: &mut Tx, person: &Address, now: DateTime<Utc>) -> Result<(), Error> {
-    let filter = TokenFilter {
-        owner_key: Some(person.key().to_owned()),
-        ..TokenFilter::default()
-    };
     let since = shift(now, -DAILY_USE);
-    let mut last = None;
-    loop {
-        let page = tx.list_tokens(&filter, last.as_ref(), now, PAGE).await?;
-        let used = page
-            .iter()
-            .find(|view| view.token.last_used_at >= Some(since));
-        if let Some(view) = used {
-            return Err(Problem::invalid(
-                "/steps",
-                format!(
-                    "the token {:?} was used within 7 days, so its last warning cannot be switched off: it would stop \
-                     working without notice",
-                    view.token.label()
-                ),
-            )
-            .fix("keep one step, such as 1d, or choose the channel account")
-            .into());
-        }
-        match page.into_iter().next_back() {
-            Some(view) => last = Some(view.token),
-            None => return Ok(()),
-        }
-    }
+    let Some(token) = tx.find_token_used_since(person.key(), since, now).await? else {
+        return Ok(());
+    };
+    Err(Problem::invalid(
+        "/steps",
+        format!(
+            "the token {:?} was used within {} days, so its last warning cannot be switched off: it would stop \
+             working without notice",
+            token.label(),
+            DAILY_USE.num_days(),
+        ),
+    )
+    .fix("keep one step, such as 1d, or choose the channel account")
+    .into())
 }
 
 fn apply(preference: &mut Preference, change: &PreferenceChange) -> Result<(), Problem> {

@@ -6,10 +6,13 @@ use chrono::{DateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::domain::{Channel, InvalidStep, PersonalTimes, Preference, Step, TokenId, Wishes};
+use crate::domain::{
+    Address, Channel, InvalidStep, PersonalTimes, Preference, Step, Token, TokenId, Wishes,
+};
 
 use super::columns::{impl_from_row, push_list};
-use super::{CHUNK_ROWS, Result, Tx, on};
+use super::people::push_works;
+use super::{CHUNK_ROWS, Result, Tx, locking, on};
 
 const TIME_FORMAT: &str = "%H:%M";
 
@@ -52,6 +55,38 @@ impl Tx {
             })?);
         }
         Ok(found)
+    }
+
+    /// Loads the preferences of a person and locks them until the transaction ends, so that a change cannot be lost.
+    pub async fn lock_preference(&mut self, address: &Address) -> Result<Preference> {
+        let none = Preference::none(address.clone());
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO preference (address_key, address, version) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(address.key()).bind(address.as_str()).bind(none.version).execute(c).await.map(drop))?;
+        let sql = locking!(self, "SELECT * FROM preference WHERE address_key = $1");
+        let known: Option<Preference> =
+            on!(self, c: Db => sqlx::query_as(sql).bind(address.key()).fetch_optional(c).await)?;
+        Ok(known.unwrap_or(none))
+    }
+
+    /// A working token of this owner that was used since then, if there is one.
+    pub async fn find_token_used_since(
+        &mut self,
+        owner_key: &str,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Token>> {
+        on!(self, c: Db => {
+            // Not one query with OR, for which PostgreSQL would read the whole table.
+            let mut query = QueryBuilder::<Db>::new("SELECT t.* FROM token t WHERE t.issuer_key = ");
+            query.push_bind(owner_key).push(" AND t.last_used_at >= ").push_bind(since).push(" AND ");
+            push_works(&mut query, now);
+            query.push(" UNION ALL SELECT t.* FROM token_owner o JOIN token t ON t.id = o.token_id WHERE o.owner_key = ")
+                .push_bind(owner_key).push(" AND t.last_used_at >= ").push_bind(since).push(" AND ");
+            push_works(&mut query, now);
+            query.push(" LIMIT 1");
+            query.build_query_as().fetch_optional(c).await
+        })
     }
 
     /// Writes all preferences of a person; the version counts up. Returns the new version.

@@ -555,7 +555,7 @@ async fn a_disabled_user_has_no_tokens_until_enabled(#[values(Sqlite, Postgres)]
     let service = &world.service;
     let set = async |is_enabled| {
         service
-            .set_user_enabled(&operator(), "uma@example.org", is_enabled)
+            .set_user_enabled(&operator(), "uma@example.org", is_enabled, None)
             .await
             .unwrap()
     };
@@ -585,7 +585,7 @@ async fn a_disabled_user_has_no_tokens_until_enabled(#[values(Sqlite, Postgres)]
     assert_eq!(found.token.issuer_name.as_deref(), Some("Uma"));
     assert_eq!(
         service
-            .remove_user(&operator(), "uma@example.org")
+            .remove_user(&operator(), "uma@example.org", None)
             .await
             .unwrap(),
         1
@@ -617,7 +617,7 @@ async fn an_admin_manages_the_people_of_one_account(#[values(Sqlite, Postgres)] 
         "an admin does not see the other accounts of a person"
     );
     let disabled = service
-        .set_user_enabled(&ada, "oto@example.org", false)
+        .set_user_enabled(&ada, "oto@example.org", false, None)
         .await;
     assert_eq!(problem(disabled).kind, ProblemKind::Forbidden);
     let super_admin = UserChange {
@@ -850,5 +850,35 @@ async fn the_last_step_of_a_token_in_daily_use_stays(#[values(Sqlite, Postgres)]
     let vic = world.caller(&vic).await;
     let refused = world.service.find_preference(&vic, &uma).await;
     assert_eq!(problem(refused).kind, ProblemKind::NotFound);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_two_changes_of_one_version_of_the_preferences_one_wins(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let world = World::new(db, Terms::default()).await;
+    world.issue("uma@example.org").await;
+    let uma: lapsed::domain::Address = "uma@example.org".parse().unwrap();
+    for version in 0..10 {
+        let set = async |channel| {
+            let change = PreferenceChange {
+                channel: Some(Some(channel)),
+                ..PreferenceChange::default()
+            };
+            let service = &world.service;
+            service
+                .set_preference(&operator(), &uma, Some(version), &change)
+                .await
+        };
+        let both = tokio::join!(set(Channel::Mail), set(Channel::Account));
+        let (won, lost) = match both {
+            (Ok(won), lost) | (lost, Ok(won)) => (won, lost),
+            both => panic!("{both:?}"),
+        };
+        assert_eq!(won.version, version + 1);
+        assert_eq!(problem(lost).kind, ProblemKind::Stale);
+    }
     world.store.close().await;
 }

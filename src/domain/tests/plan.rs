@@ -284,7 +284,12 @@ mod wishes {
             assert_eq!(planned, ["1d mail", "1d account"]);
         }
         let nothing = wishes(|ada| ada.steps = Some(Vec::new()));
-        assert!(planned_for_ada(&nothing, Some(A_WEEK_BEFORE_1D), AT_1D).is_empty());
+        let planned = planned_for_ada(&nothing, Some(A_WEEK_BEFORE_1D), AT_1D);
+        assert_eq!(planned, ["1d mail", "1d account"]);
+        assert!(planned_for_ada(&nothing, Some(AT_14D), AT_1D).is_empty());
+        let early = wishes(|ada| ada.steps = Some(vec![step("14d")]));
+        let planned = planned_for_ada(&early, Some(A_WEEK_BEFORE_1D), AT_1D);
+        assert_eq!(planned, ["1d mail", "1d account"]);
     }
 
     #[test]

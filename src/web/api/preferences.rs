@@ -157,7 +157,7 @@ pub async fn show_preferences(
     Ok(answer(found))
 }
 
-/// Changes the caller's preferences. The last warning about a token in daily use cannot be switched off.
+/// Changes the caller's preferences. The last warning about a token that was used within 7 days cannot be switched off.
 #[utoipa::path(
     patch,
     path = "/api/v1/preferences",
