@@ -124,7 +124,7 @@ fn notice_text(notice: &MailPreview) -> String {
     let step = notice.step.map(|step| Step::from_seconds(step).to_string());
     let about = match (notice.topic, step) {
         (Topic::Expiry, Some(step)) => format!(" ({step})"),
-        (Topic::SsoRevoked | Topic::Revoked | Topic::Unreachable, _) => {
+        (Topic::SsoRevoked | Topic::Revoked | Topic::OldSecret | Topic::Unreachable, _) => {
             format!(" ({})", notice.topic)
         }
         (Topic::Expiry | Topic::Summary | Topic::Alert, _) => String::new(),

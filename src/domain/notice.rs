@@ -15,6 +15,8 @@ string_enum! {
         SsoRevoked = "sso_revoked",
         /// The token was revoked at its source, through lapsed.
         Revoked = "revoked",
+        /// The secret that a regeneration replaced is still used, and ends soon.
+        OldSecret = "old_secret",
         /// The address of another recipient does not work. Sent with the next mail to the fallback recipient.
         Unreachable = "unreachable",
         /// The regular summary of all findings.

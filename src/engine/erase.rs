@@ -17,6 +17,8 @@ pub struct Erasure {
     /// What the ledger and the audit trail have instead of the address.
     pub pseudonym: String,
     pub cancelled: u64,
+    /// Tokens of the token service.
+    pub revoked: u64,
 }
 
 pub struct Erase<'a> {
@@ -34,8 +36,8 @@ impl Erase<'_> {
         let id = new_id(now).simple().to_string();
         // The second half is random; the first has the time.
         let pseudonym = format!("{}{}", Address::PSEUDONYM_PREFIX, &id[16..]);
-        let cancelled = page!(self.store, tx => {
-            let Erased { rows, cancelled } = tx.erase_person(person, &pseudonym).await?;
+        let (cancelled, revoked) = page!(self.store, tx => {
+            let Erased { rows, cancelled, revoked } = tx.erase_person(person, &pseudonym).await?;
             if tx.has_mail_in_flight(person.key()).await?
                 || tx.has_mail_in_flight(&pseudonym).await?
             {
@@ -50,11 +52,12 @@ impl Erase<'_> {
             let entry = [note.by, "identity.erase", pseudonym.as_str()];
             tx.insert_audit(new_id(now), now, entry, reason.as_deref())
                 .await?;
-            Ok(cancelled)
+            Ok((cancelled, revoked))
         })?;
         Ok(Erasure {
             pseudonym,
             cancelled,
+            revoked,
         })
     }
 

@@ -1,5 +1,6 @@
-//! The people of the token service: keeps up to date who administers its accounts; stops the tokens of users of the service who lost access at a directory, and lets them work again once a directory
-//! reports them as active. What is not known changes nothing.
+//! The people of the token service: keeps up to date who administers its accounts; stops the tokens of users of the
+//! service who lost access at a directory, and lets them work again once a directory reports them as active. What is
+//! not known changes nothing.
 
 use chrono::{DateTime, Utc};
 

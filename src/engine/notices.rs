@@ -285,8 +285,10 @@ fn fallback_notice(
     let occurrence = notice.occurrence();
     match notice.topic {
         Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::for_token(token, occurrence, to, now)),
-        // A revocation is sent to all recipients at once, so there is no one to fall back to.
-        Topic::Unreachable | Topic::Alert | Topic::Summary | Topic::Revoked => None,
+        // These are sent to all recipients at once, so there is no one to fall back to.
+        Topic::Unreachable | Topic::Alert | Topic::Summary | Topic::Revoked | Topic::OldSecret => {
+            None
+        }
     }
 }
 

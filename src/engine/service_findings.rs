@@ -86,13 +86,13 @@ impl ServiceFindings<'_> {
         let now = self.clock.now();
         let audience = Audience::load(tx, std::slice::from_ref(token), now).await?;
         let occurrence = Occurrence {
-            topic: Topic::Alert,
+            topic: Topic::OldSecret,
             generation: ends_at.into(),
             step: None,
         };
         let ends = ends_at.format("%Y-%m-%d %H:%M UTC");
         let title = format!(
-            "The old secret of token {} is still in use and ends at {ends}",
+            "The old secret of token {} is still used and ends at {ends}",
             token.label()
         );
         let text = format!(

@@ -1,5 +1,7 @@
 //! The content of one mail to one recipient, as domain values, before it is rendered.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use uuid::Uuid;
@@ -30,6 +32,7 @@ impl Letter {
             [Entry::Expiry(entry)] if entry.is_past(self.now) => Kind::Expired,
             [Entry::Expiry(_)] => Kind::Expiring,
             [Entry::Ended(_)] => Kind::Revoked,
+            [Entry::OldSecret(_)] => Kind::OldSecret,
             [Entry::Alert(_)] => Kind::Alert,
             [Entry::Summary(_)] => Kind::Summary,
             [Entry::Test] => Kind::Test,
@@ -55,6 +58,7 @@ impl Letter {
     pub fn alerts(&self) -> impl Iterator<Item = &AlertEntry> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Alert(alert) => Some(alert),
+            Entry::OldSecret(entry) => Some(&entry.alert),
             _ => None,
         })
     }
@@ -80,6 +84,7 @@ string_enum! {
         /// Only tokens of people who lost access.
         RevokedAccess = "revoked_access",
         Revoked = "revoked",
+        OldSecret = "old_secret",
         /// A problem of lapsed itself.
         Alert = "alert",
         Summary = "summary",
@@ -95,6 +100,8 @@ pub enum Entry {
     Revoked(RevokedEntry),
     /// A token was revoked at its source through lapsed.
     Ended(EndedEntry),
+    /// The old secret of a token is still used, and ends soon.
+    OldSecret(OldSecretEntry),
     Alert(AlertEntry),
     Summary(SummaryEntry),
     Test,
@@ -106,6 +113,7 @@ impl Entry {
             Self::Expiry(entry) => Some(&entry.token),
             Self::Revoked(entry) => Some(&entry.token),
             Self::Ended(entry) => Some(&entry.token),
+            Self::OldSecret(entry) => Some(&entry.token),
             Self::Alert(_) | Self::Summary(_) | Self::Test => None,
         }
     }
@@ -115,6 +123,7 @@ impl Entry {
             Self::Expiry(entry) => entry.basis,
             Self::Revoked(entry) => entry.basis,
             Self::Ended(entry) => entry.basis,
+            Self::OldSecret(entry) => entry.basis,
             Self::Alert(_) | Self::Summary(_) | Self::Test => Basis::Admin,
         }
     }
@@ -125,6 +134,7 @@ impl Entry {
             Self::Expiry(entry) => entry.page.as_deref(),
             Self::Revoked(entry) => entry.page.as_deref(),
             Self::Ended(entry) => entry.page.as_deref(),
+            Self::OldSecret(entry) => entry.page.as_deref(),
             Self::Alert(_) | Self::Summary(_) | Self::Test => None,
         }
     }
@@ -181,6 +191,19 @@ pub struct EndedEntry {
     pub basis: Basis,
     /// Its page at the source.
     pub page: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct OldSecretEntry {
+    pub token: Token,
+    pub ends_at: DateTime<Utc>,
+    /// Where the token was used from last, with any of its secrets.
+    pub addresses: Vec<IpAddr>,
+    pub basis: Basis,
+    /// The page of the token.
+    pub page: Option<String>,
+    /// The same for a mail about several things.
+    pub alert: AlertEntry,
 }
 
 /// A problem of lapsed itself that needs an administrator.

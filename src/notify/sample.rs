@@ -2,6 +2,7 @@
 //! check templates when they are loaded, and `lapsed preview` shows them.
 
 mod parts;
+mod service;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -18,6 +19,7 @@ use super::letter::{
 
 use parts::{address, entry, letter, page_of};
 pub use parts::{now, token};
+use service::{of_service, old_secret, old_secret_bare, stopped};
 
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -46,8 +48,10 @@ fn at_fixed_time() -> Vec<Sample> {
         sample("expiring-policy", by_policy(7)),
         sample("expiring-day", on_plain_date(14)),
         sample("expiring-outdated", outdated(7)),
+        sample("expiring-personal", at_personal_step()),
         sample("expired", expired()),
         sample("expired-late", late()),
+        sample("expired-used", still_used()),
         sample("expired-policy", by_policy(-2)),
         sample("expired-outdated", outdated(-2)),
         sample("digest", digest(12)),
@@ -67,7 +71,10 @@ fn at_fixed_time() -> Vec<Sample> {
         sample("revoked", ended()),
         sample("revoked-bare", ended_bare()),
         sample("digest-revoked", all_ended()),
+        sample("old_secret", old_secret()),
+        sample("old_secret-bare", old_secret_bare()),
         sample("alert", alert()),
+        sample("alert-stopped", stopped()),
         sample("summary", summary(9)),
         sample("summary-one", summary(1)),
         sample("summary-long", summary(250)),
@@ -134,6 +141,25 @@ fn expired() -> Letter {
     token.last_used_at = None;
     token.co_owners = vec![address("bob@example.org"), address("grace@example.org")];
     letter("04", vec![Entry::Expiry(entry(token, 0))])
+}
+
+/// An expired token of the service that something still presents.
+fn still_used() -> Letter {
+    let mut letter = expired();
+    if let Some(Entry::Expiry(entry)) = letter.entries.first_mut() {
+        entry.token = of_service(entry.token.clone());
+        entry.still_used = Some("3 calls an hour still use it, from 10.1.2.3".to_owned());
+    }
+    letter
+}
+
+/// For a person who chose a step that the configuration lacks, and a time zone.
+fn at_personal_step() -> Letter {
+    let mut token = of_service(token("ci-deploy"));
+    token.expiry = Expiry::At(now() + TimeDelta::days(14));
+    let mut letter = letter("18", vec![Entry::Expiry(entry(token, 14))]);
+    letter.zone = Tz::America__Los_Angeles;
+    letter
 }
 
 fn late() -> Letter {
@@ -312,7 +338,8 @@ fn mixed() -> Letter {
 }
 
 fn alerts() -> Letter {
-    letter("08", [alert().entries, alert().entries].concat())
+    let letters = [alert(), alert(), old_secret()];
+    letter("08", letters.map(|letter| letter.entries).concat())
 }
 
 fn awkward_digest() -> Letter {
@@ -353,6 +380,8 @@ fn one_finding(n: usize) -> OpenFinding {
         "live replicas have different configurations: 49043aef5e51 on lapsed-0; db4439873468 on lapsed-1",
         "expires_at \"12/01/2027\" has two readings; set date_format",
         "3 of 4 active tokens have no known expiry, so no one is warned about them",
+        "its old secret was used after it was replaced on 2026-11-20 12:00 UTC, and ends on 2026-11-21 12:00 UTC",
+        "first used from 203.0.113.7 on 2026-11-20 09:00 UTC; before only from 10.1.2.0/24",
     ];
     let kind = FindingKind::ALL[n % evidence.len()];
     let severity = match kind {

@@ -52,6 +52,7 @@ pub const BUILT_IN: &[(&str, &str)] = built_in![
     "digest",
     "revoked_access",
     "revoked",
+    "old_secret",
     "alert",
     "summary",
     "test"

@@ -8,18 +8,19 @@ mod summary;
 mod tokens;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::domain::Basis;
+use crate::domain::{Basis, When};
 
 pub use self::installation::{Installation, SourceInfo};
 use self::list::List;
 use self::parts::{Alert, LastUse, Link, TokenFacts, shell_quote};
 use self::summary::Summary;
 use self::tokens::{Item, Tokens};
-use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
+use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry};
 use super::wording;
 use crate::text;
 
@@ -41,6 +42,9 @@ pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) 
         ),
         ([Entry::Ended(entry)], [item]) => {
             (to_object(&Ended::new(entry, item, letter, installation)), 1)
+        }
+        ([Entry::OldSecret(entry)], _) => {
+            (to_object(&OldSecret::new(entry, letter, installation)), 1)
         }
         ([Entry::Test], _) => (Map::new(), 0),
         ([Entry::Alert(entry)], _) => (to_object(&Alert::new(entry)), 0),
@@ -286,6 +290,39 @@ impl Ended {
             last_use: item.last_use(letter),
             page: Link::to_page(entry.page.as_deref()),
             help: installation.help(&item.token.source),
+        }
+    }
+}
+
+/// One token whose old secret is still used.
+#[derive(Serialize)]
+struct OldSecret {
+    token: TokenFacts,
+    /// Whether the recipient owns it.
+    yours: bool,
+    /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
+    ends_at: String,
+    /// `4 hours`.
+    left: String,
+    /// Whether the old secret has ended meanwhile.
+    over: bool,
+    /// `10.1.2.3, 10.1.2.4`.
+    addresses: Option<String>,
+    page: Option<Link>,
+}
+
+impl OldSecret {
+    fn new(entry: &OldSecretEntry, letter: &Letter, installation: &Installation) -> Self {
+        let source = installation.source_title(&entry.token.source);
+        let addresses: Vec<_> = entry.addresses.iter().map(IpAddr::to_string).collect();
+        Self {
+            token: TokenFacts::new(&entry.token, source, letter),
+            yours: entry.basis == Basis::Issuer,
+            ends_at: wording::date_time(entry.ends_at, letter.zone),
+            left: wording::left_until(When::from(entry.ends_at), letter.now),
+            over: entry.ends_at <= letter.now,
+            addresses: (!addresses.is_empty()).then(|| addresses.join(", ")),
+            page: Link::to_page(entry.page.as_deref()),
         }
     }
 }

@@ -376,7 +376,8 @@ impl Tx {
                     SELECT n.mail_id, n.topic, n.step, n.basis, n.send_at, n.title, n.detail, n.subject, n.token_id,
                            f.evidence, f.since AS evidence_since, f.id AS finding_id, f.revoke_at, a.reason AS issuer_dead,
                            ROW_NUMBER() OVER (PARTITION BY n.mail_id
-                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'sso_revoked' THEN 1
+                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'old_secret' THEN 0
+                                        WHEN 'sso_revoked' THEN 1
                                         WHEN 'revoked' THEN 2 ELSE 3 END,
                                         n.generation, n.id) AS row_index
                     FROM notice n

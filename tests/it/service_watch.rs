@@ -502,7 +502,12 @@ async fn an_old_secret_that_is_used_shortly_before_its_end_is_found(
             ok: 1,
             refused: 0,
             secrets: vec![(1, at)],
-            addresses: Vec::new(),
+            addresses: vec![AddressUse {
+                address: [10, 1, 2, 3].into(),
+                is_refused: false,
+                first_at: at,
+                last_at: at,
+            }],
         };
         tx.add_uses(&[used]).await.unwrap();
         tx.commit().await.unwrap();
@@ -517,12 +522,17 @@ async fn an_old_secret_that_is_used_shortly_before_its_end_is_found(
     sweep(engine).await;
     assert_eq!(world.count(open).await, "1");
     let mails = world.take_mails();
-    let is_about_it = |mail: &&String| mail.contains("is still in use and ends at");
+    let is_about_it = |mail: &&String| mail.contains("The old secret works until");
     assert_eq!(
         mails.iter().filter(is_about_it).count(),
         2,
         "issuer and administrator"
     );
+    for mail in mails.iter().filter(is_about_it) {
+        assert!(mail.contains("Used from 10.1.2.3"), "{mail}");
+        let leaked = format!("lapsed token regenerate {} --leaked", token.external_id);
+        assert!(mail.contains(&leaked), "{mail}");
+    }
     engine.clock.advance(TimeDelta::hours(4));
     sweep(engine).await;
     assert_eq!(world.count(open).await, "0", "it has ended");
@@ -631,4 +641,34 @@ async fn whoever_has_the_first_role_in_an_account_is_warned_of_its_tokens(
     };
     let warned = ["ada", "boss", "eve", "kim", "off"].map(is_to);
     assert_eq!(warned, [true, true, true, false, false]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_new_order_of_the_roles_makes_others_the_administrators(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let mut world = World::empty(db).await;
+    world.issue("ada@example.org", now() + days(7)).await;
+    let mut tx = world.engine.store.begin().await.unwrap();
+    for (name, role) in [("eve", "administrator"), ("kim", "viewer")] {
+        let mut user = person(&format!("{name}@example.org"));
+        user.roles.insert("acme".to_owned(), role.to_owned());
+        tx.save_service_user(&user).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for (role, later, expected) in [
+        ("administrator", 0, [true, false]),
+        ("viewer", 6, [false, true]),
+    ] {
+        world.engine.settings.admin_role = Some(role.to_owned());
+        world.engine.clock.advance(days(later));
+        sweep(&world.engine).await;
+        let mails = world.take_mails();
+        let is_to = |name: &str| {
+            let to = format!("To: {name}@example.org");
+            mails.iter().any(|mail| mail.contains(&to))
+        };
+        assert_eq!(["eve", "kim"].map(is_to), expected, "{role}");
+    }
 }

@@ -15,12 +15,13 @@ use crate::domain::{Address, InvalidAddress, LOCAL_SOURCE, TokenRef};
 use crate::time;
 
 /// The mails that `lapsed preview` knows, named after their template folders.
-pub const TEMPLATES: [&str; 7] = [
+pub const TEMPLATES: [&str; 8] = [
     "expiring",
     "expired",
     "digest",
     "revoked_access",
     "revoked",
+    "old_secret",
     "alert",
     "summary",
 ];

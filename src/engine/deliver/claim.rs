@@ -11,8 +11,8 @@ use crate::domain::{Backoff, Preference, Step, Token, TokenId, Topic, When, colu
 use crate::engine::common::{Error, MAX_SKEW_FACTOR};
 use crate::engine::notices::Audience;
 use crate::notify::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
-    SummaryEntry, UnlistedTokens, Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry, OpenCount, OpenFinding,
+    RevokedEntry, SummaryEntry, UnlistedTokens, Unreachable,
 };
 use crate::notify::wording::quantity;
 use crate::sources::Source;
@@ -147,6 +147,8 @@ pub(super) struct Known {
     audience: Option<Audience>,
     /// What still uses expired tokens.
     callers: HashMap<TokenId, String>,
+    /// When old secrets that are still used end, and where their tokens were used from.
+    old_secrets: HashMap<TokenId, (DateTime<Utc>, Vec<IpAddr>)>,
     /// The zones that recipients chose, by the keys of their addresses.
     zones: HashMap<String, Tz>,
 }
@@ -180,11 +182,8 @@ async fn load_known(
         [] => None,
         shared => Some(Audience::load(tx, shared, now).await?),
     };
-    let mut callers = HashMap::new();
-    for token in expired_tokens_of_service(contents, now) {
-        let uses = tx.load_uses(token).await?;
-        callers.extend(describe_callers(&uses, now).map(|callers| (token, callers)));
-    }
+    let callers = load_callers(tx, contents, now).await?;
+    let old_secrets = load_old_secrets(tx, contents).await?;
     let people: Vec<_> = mails.iter().map(|mail| mail.recipient.key()).collect();
     let preferences = tx.find_preferences(&people).await?.into_iter();
     let zone = |person: Preference| Some((person.address.key().to_owned(), person.timezone?));
@@ -192,6 +191,7 @@ async fn load_known(
         open,
         audience,
         callers,
+        old_secrets,
         zones: preferences.filter_map(zone).collect(),
     })
 }
@@ -221,15 +221,15 @@ impl Composer {
                 }
                 Topic::SsoRevoked => entries.extend(self.loss_entry(row).map(Entry::Revoked)),
                 Topic::Revoked => entries.extend(self.revocation_entry(row).map(Entry::Ended)),
+                Topic::OldSecret => {
+                    entries.extend(self.old_secret_entry(row, known).map(Entry::OldSecret));
+                }
                 Topic::Summary if !known.open.counts.is_empty() => {
                     entries.push(Entry::Summary(known.open.clone()));
                 }
                 // No finding is open any more.
                 Topic::Summary => {}
-                Topic::Alert => entries.push(Entry::Alert(AlertEntry {
-                    title: row.title.unwrap_or_default(),
-                    text: row.detail.unwrap_or_default(),
-                })),
+                Topic::Alert => entries.push(Entry::Alert(alert_entry(row))),
             }
         }
         if entries.is_empty() {
@@ -298,11 +298,68 @@ impl Composer {
         })
     }
 
+    /// `None` if there is no old secret any more.
+    fn old_secret_entry(&self, row: ContentRow, known: &Known) -> Option<OldSecretEntry> {
+        let token = row.token.clone()?;
+        let (ends_at, addresses) = known.old_secrets.get(&token.id)?.clone();
+        Some(OldSecretEntry {
+            ends_at,
+            addresses,
+            basis: row.basis,
+            page: self.token_page(&token),
+            token,
+            alert: alert_entry(row),
+        })
+    }
+
     fn token_page(&self, token: &Token) -> Option<String> {
         self.sources
             .get(&token.source)?
             .token_page(&token.external_id)
     }
+}
+
+fn alert_entry(row: ContentRow) -> AlertEntry {
+    AlertEntry {
+        title: row.title.unwrap_or_default(),
+        text: row.detail.unwrap_or_default(),
+    }
+}
+
+async fn load_callers(
+    tx: &mut Tx,
+    contents: &[MailContent],
+    now: DateTime<Utc>,
+) -> Result<HashMap<TokenId, String>, Error> {
+    let mut callers = HashMap::new();
+    for token in expired_tokens_of_service(contents, now) {
+        let uses = tx.load_uses(token).await?;
+        callers.extend(describe_callers(&uses, now).map(|callers| (token, callers)));
+    }
+    Ok(callers)
+}
+
+async fn load_old_secrets(
+    tx: &mut Tx,
+    contents: &[MailContent],
+) -> Result<HashMap<TokenId, (DateTime<Utc>, Vec<IpAddr>)>, Error> {
+    let rows = contents.iter().flat_map(|content| &content.rows);
+    let tokens: BTreeSet<TokenId> = rows
+        .filter(|row| row.topic == Topic::OldSecret)
+        .filter_map(|row| Some(row.token.as_ref()?.id))
+        .collect();
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let mut old_secrets = HashMap::new();
+    for credential in tx.find_credentials(&tokens).await? {
+        let Some(old) = credential.old_secret else {
+            continue;
+        };
+        let uses = tx.load_uses(credential.id).await?;
+        let latest = uses.addresses.iter().filter(|used| !used.is_refused);
+        let latest = latest.take(MAX_CALLERS).map(|used| used.address);
+        old_secrets.insert(credential.id, (old.valid_until, latest.collect()));
+    }
+    Ok(old_secrets)
 }
 
 /// Tokens in mails that lapsed issued and that have expired: it knows who still presents them.

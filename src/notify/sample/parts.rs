@@ -57,6 +57,10 @@ impl Letter {
                     entry.at += by;
                     &mut entry.token
                 }
+                Entry::OldSecret(entry) => {
+                    entry.ends_at += by;
+                    &mut entry.token
+                }
                 Entry::Summary(summary) => {
                     for finding in &mut summary.findings {
                         finding.since += by;
