@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme, WantsVerifier};
 use secrecy::{ExposeSecret, SecretString};
 
-pub use server::ServerCertificate;
+pub use server::{CertificateFault, ServerCertificate};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -4,6 +4,7 @@ mod advisory;
 mod outcome;
 mod user;
 mod warnings;
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use self::user::{become_user, find_user, is_private_to_service};
 use self::warnings::{
     account_warnings, coverage_warning, delivery_warning, directory_warnings, restore_warning,
 };
+use self::web::check_web;
 use super::args::Check;
 use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
@@ -72,6 +74,8 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
     outcomes.push(("templates".to_owned(), check_templates(&config)));
     outcomes.push(check_mail(&config).await);
     outcomes.extend(check_monitoring(&config.monitoring));
+    let web = check_web(&config.web, context.clock.now());
+    outcomes.extend(web.map(|outcome| ("web".to_owned(), outcome)));
     outcomes.extend(check_upstreams(&config, &context.clock, &deferred).await);
     Ok(print_outcomes(&outcomes))
 }

@@ -215,3 +215,40 @@ fn a_certificate_is_reloaded_and_a_bad_one_keeps_the_old() {
     assert!(log.contains("tls.pem"), "{log}");
     daemon.stop();
 }
+
+#[test]
+fn check_looks_at_the_certificate_and_names_the_trusted_proxies() {
+    let mut site = Site::new(Sqlite);
+    let check = |site: &Site| site.world.run(&["check"]);
+    check(&site)
+        .exits(0)
+        .says("ok   web: 127.0.0.1:")
+        .says("without TLS; no proxy is trusted");
+    make_certificate(&site.world, "first");
+    let key = site.world.path("tls.key");
+    site.world
+        .set("web.tls_certificate", "\"tls.pem\"")
+        .set("web.tls_key", &format!("{{ file = {key:?} }}"))
+        .set("web.trusted_proxies", "[\"10.0.0.0/8\"]");
+    // It is valid for two days.
+    site.world
+        .run(&["check"])
+        .exits(0)
+        .says("warn web: the certificate in");
+    site.world
+        .set("web.base_url", "\"https://tokens.example.org\"");
+    check(&site)
+        .exits(0)
+        .says("is not for tokens.example.org, the host of [web] base_url");
+    let first_key = fs::read(&key).unwrap();
+    make_certificate(&site.world, "second");
+    fs::write(&key, first_key).unwrap();
+    check(&site)
+        .exits(78)
+        .says("is it the key of that certificate?")
+        .says("to fix it: set [web] tls_certificate");
+    fs::write(site.world.path("tls.pem"), "").unwrap();
+    check(&site)
+        .exits(78)
+        .says("has no certificate in PEM form");
+}
