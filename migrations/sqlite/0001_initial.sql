@@ -101,6 +101,9 @@ CREATE INDEX token_expires ON token (expires_at, id) WHERE expires_at IS NOT NUL
 -- Finds marks set while the clock was ahead.
 CREATE INDEX token_expired ON token (expires_at) WHERE status = 'expired';
 CREATE INDEX token_gone ON token (unlisted_since) WHERE status = 'gone';
+-- For pages of tokens, the latest first.
+CREATE INDEX token_created ON token (created_at, id);
+CREATE INDEX token_account ON token (LOWER(account));
 CREATE INDEX token_mark_expired ON token (source, mark_expired_at) WHERE mark_expired_at IS NOT NULL;
 
 -- The other owners of `token.co_owners`, to find their tokens.

@@ -86,12 +86,41 @@ impl TokenSort {
 }
 
 impl Tx {
-    /// The ids of a page of tokens, in order.
+    /// The ids of a page of tokens, in order; those without the value by which they are sorted come last.
     pub async fn page_tokens(
         &mut self,
         reach: &Reach,
         filter: &PageFilter,
         order: PageOrder<'_>,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<TokenId>> {
+        let is_among_last = order.after.is_some_and(|after| after.at.is_none());
+        let is_name = order.sort == TokenSort::Name;
+        let mut ids = Vec::new();
+        // Two queries, so that an index has the order of each.
+        if is_name || !is_among_last {
+            ids = self
+                .page_tokens_with((reach, filter), (order, true), now, limit)
+                .await?;
+        }
+        let left = limit - i64::try_from(ids.len()).unwrap_or(limit);
+        if !is_name && left > 0 {
+            let order = PageOrder {
+                after: order.after.filter(|_| is_among_last),
+                ..order
+            };
+            let last = self.page_tokens_with((reach, filter), (order, false), now, left);
+            ids.extend(last.await?);
+        }
+        Ok(ids)
+    }
+
+    /// Only tokens with the value by which they are sorted, or without it.
+    async fn page_tokens_with(
+        &mut self,
+        (reach, filter): (&Reach, &PageFilter),
+        (order, has_value): (PageOrder<'_>, bool),
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<TokenId>> {
@@ -101,27 +130,23 @@ impl Tx {
             push_reach(&mut query, reach);
             push_filter(&mut query, filter, now);
             let column = order.sort.column();
-            let (than, direction) = if order.is_descending { (" < ", " DESC") } else { (" > ", "") };
+            let (than, direction) = if order.is_descending { (" < (", " DESC") } else { (" > (", "") };
+            query.push(" AND ").push(column).push(if has_value { " IS NOT NULL" } else { " IS NULL" });
             if let Some(after) = order.after {
-                let is_name = order.sort == TokenSort::Name;
-                let has_value = is_name || after.at.is_some();
-                query.push(" AND (");
                 if has_value {
-                    for (nth, than) in [than, " = "].into_iter().enumerate() {
-                        query.push(if nth == 0 { "" } else { " OR (" }).push(column).push(than);
-                        if is_name {
-                            query.push_bind(after.name.as_deref().unwrap_or(""));
-                        } else {
-                            query.push_bind(after.at);
-                        }
+                    query.push(" AND (").push(column).push(", t.id)").push(than);
+                    if order.sort == TokenSort::Name {
+                        query.push_bind(after.name.as_deref().unwrap_or(""));
+                    } else {
+                        query.push_bind(after.at);
                     }
-                    query.push(" AND t.id > ").push_bind(after.id).push(") OR ").push(column).push(" IS NULL)");
+                    query.push(", ").push_bind(after.id).push(")");
                 } else {
-                    query.push(column).push(" IS NULL AND t.id > ").push_bind(after.id).push(")");
+                    query.push(" AND t.id").push(if order.is_descending { " < " } else { " > " }).push_bind(after.id);
                 }
             }
-            query.push(" ORDER BY ").push(column).push(" IS NULL, ").push(column).push(direction)
-                .push(", t.id LIMIT ").push_bind(limit);
+            query.push(" ORDER BY ").push(column).push(direction).push(", t.id").push(direction)
+                .push(" LIMIT ").push_bind(limit);
             query.build_query_scalar().fetch_all(c).await
         })
     }
@@ -208,7 +233,8 @@ where
         query.push("1 = 1");
         return;
     }
-    query.push("(t.id = ").push_bind(reach.own_credential);
+    push_candidates(query, reach);
+    query.push(" AND (t.id = ").push_bind(reach.own_credential);
     query.push(" OR (");
     if reach.hides_local {
         query
@@ -237,6 +263,34 @@ where
         None => query.push(" OR c.account_key IS NULL"),
     };
     query.push(")))))");
+}
+
+/// Finds the few tokens that a caller may see by indexes, before the conditions on each.
+fn push_candidates<'a, DB>(query: &mut QueryBuilder<DB>, reach: &'a Reach)
+where
+    DB: Database,
+    &'a str: Encode<'a, DB> + Type<DB>,
+    TokenId: Encode<'a, DB> + Type<DB>,
+{
+    let owner = reach.owner.as_str();
+    query
+        .push("t.id IN (SELECT id FROM token WHERE id = ")
+        .push_bind(reach.own_credential);
+    query
+        .push(" UNION ALL SELECT id FROM token WHERE issuer_key = ")
+        .push_bind(owner);
+    query
+        .push(" UNION ALL SELECT token_id FROM token_owner WHERE owner_key = ")
+        .push_bind(owner);
+    query
+        .push(" UNION ALL SELECT id FROM credential WHERE issuer_key = ")
+        .push_bind(owner);
+    if let Some(account) = &reach.administers {
+        query
+            .push(" UNION ALL SELECT id FROM token WHERE LOWER(account) = ")
+            .push_bind(account.as_str());
+    }
+    query.push(")");
 }
 
 fn push_filter<'a, DB>(query: &mut QueryBuilder<DB>, filter: &'a PageFilter, now: DateTime<Utc>)
