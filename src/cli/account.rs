@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
 use super::Context;
-use super::args::{AccountCommand, ListOptions};
+use super::args::{AccountCommand, AccountRemove, ListOptions};
 use super::exit::{Exit, Result};
 use super::output::when::rfc3339;
 use super::output::{
@@ -76,12 +76,19 @@ pub(super) async fn account(context: &Context, command: AccountCommand) -> Resul
         .await,
         AccountCommand::Remove(args) => {
             with_service(context, config, write, async |service| {
-                service.remove_account(&operator(), &args.name).await?;
-                say(&format!("account {} was removed", args.name))
+                remove(service, &args).await
             })
             .await
         }
     }
+}
+
+async fn remove(service: &Service, args: &AccountRemove) -> Result<Exit> {
+    let reason = args.reason.as_deref();
+    service
+        .remove_account(&operator(), &args.name, reason)
+        .await?;
+    say(&format!("account {} was removed", args.name))
 }
 
 fn say(text: &str) -> Result<Exit> {

@@ -31,8 +31,8 @@ pub use nouns::{
     ReplicaCommand,
 };
 pub use service::{
-    AccountCommand, PREFERENCES, PolicyCommand, PreferenceCommand, PreferenceSet, ServiceCommand,
-    UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet,
+    AccountCommand, AccountRemove, PREFERENCES, PolicyCommand, PreferenceCommand, PreferenceSet,
+    ServiceCommand, UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet, UserSwitch,
 };
 pub use tokens::{
     TokenChanges, TokenCommand, TokenDelete, TokenEnd, TokenIssue, TokenList, TokenRegenerate,

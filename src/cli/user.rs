@@ -7,7 +7,9 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::args::{ListOptions, UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet};
+use super::args::{
+    ListOptions, UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet, UserSwitch,
+};
 use super::exit::{Exit, Failure, Result};
 use super::output::when::{format_distance, rfc3339};
 use super::output::{
@@ -68,13 +70,13 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<Exit
         }
         UserCommand::Disable(args) => {
             with_service(context, config, write, async |service| {
-                disable(service, &args.user).await
+                disable(service, &args).await
             })
             .await
         }
         UserCommand::Enable(args) => {
             with_service(context, config, write, async |service| {
-                enable(service, &args.user).await
+                enable(service, &args).await
             })
             .await
         }
@@ -87,8 +89,11 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<Exit
     }
 }
 
-async fn enable(service: &Service, user: &str) -> Result<Exit> {
-    let person = service.set_user_enabled(&operator(), user, true).await?;
+async fn enable(service: &Service, args: &UserSwitch) -> Result<Exit> {
+    let reason = args.reason.as_deref();
+    let person = service
+        .set_user_enabled(&operator(), &args.user, true, reason)
+        .await?;
     say(&format!(
         "{} is enabled; their tokens work again",
         person.key
@@ -224,7 +229,8 @@ fn only_account(person: &ServicePerson) -> Result<String> {
 }
 
 /// Lists what will stop before it stops.
-async fn disable(service: &Service, user: &str) -> Result<Exit> {
+async fn disable(service: &Service, args: &UserSwitch) -> Result<Exit> {
+    let user = args.user.as_str();
     let now = service.now();
     let stopping = service
         .list_used_tokens(&operator(), user, shift(now, -WEEK))
@@ -238,7 +244,9 @@ async fn disable(service: &Service, user: &str) -> Result<Exit> {
         let last = last.unwrap_or_default();
         print_line(&format!("  {}, last used {last}", label(token)))?;
     }
-    let person = service.set_user_enabled(&operator(), user, false).await?;
+    let person = service
+        .set_user_enabled(&operator(), user, false, args.reason.as_deref())
+        .await?;
     say(&format!(
         "{} is disabled; their tokens stop at the next request; `lapsed user enable {}` undoes it",
         person.key, person.key
@@ -254,7 +262,9 @@ async fn remove(service: &Service, args: &UserRemove) -> Result<Exit> {
     if !args.yes && !confirm(&question)? {
         return say("nothing was changed");
     }
-    let ended = service.remove_user(&operator(), &person.key).await?;
+    let ended = service
+        .remove_user(&operator(), &person.key, args.reason.as_deref())
+        .await?;
     say(&format!(
         "user {} was removed, and {} revoked",
         person.key,

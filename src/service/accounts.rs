@@ -148,7 +148,12 @@ impl Service {
     ///
     /// # Errors
     /// If there is none, it has tokens, or the actor may not.
-    pub async fn remove_account(&self, actor: &Actor, name: &str) -> Result<(), Error> {
+    pub async fn remove_account(
+        &self,
+        actor: &Actor,
+        name: &str,
+        reason: Option<&str>,
+    ) -> Result<(), Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let now = self.clock.now();
         let account = lock_account(&mut tx, name).await?;
@@ -168,7 +173,16 @@ impl Service {
         tx.remove_service_account(&account.key).await?;
         self.refresh_admins(&mut tx).await?;
         let subject = account_subject(&account);
-        audit::entry(&mut tx, &actor, "account.remove", &subject, None, now).await?;
+        let facts = reason.map(|reason| audit::with_reason(String::new(), Some(reason)));
+        audit::entry(
+            &mut tx,
+            &actor,
+            "account.remove",
+            &subject,
+            facts.as_deref(),
+            now,
+        )
+        .await?;
         self.commit(tx, &[Change::Everything]).await
     }
 }

@@ -6,6 +6,7 @@ use crate::domain::LOCAL_SOURCE;
 use crate::domain::service::{Actor, Credential};
 use crate::engine::new_id;
 use crate::store::Tx;
+use crate::text::{MAX_TEXT, one_line};
 
 use super::Error;
 
@@ -31,6 +32,15 @@ pub(super) async fn entry(
 ) -> Result<(), Error> {
     let entry = [actor.name(), action, subject];
     Ok(tx.insert_audit(new_id(now), now, entry, facts).await?)
+}
+
+/// The facts, and after them why it was done.
+pub(super) fn with_reason(facts: String, reason: Option<&str>) -> String {
+    match reason.map(|reason| one_line(reason, MAX_TEXT)) {
+        Some(reason) if facts.is_empty() => reason,
+        Some(reason) => format!("{facts}: {reason}"),
+        None => facts,
+    }
 }
 
 pub(super) fn instant(at: DateTime<Utc>) -> String {

@@ -56,7 +56,7 @@ impl Service {
         let action = if is_new { "user.add" } else { "user.change" };
         self.apply_to_user(&mut tx, actor, &mut person, &change)
             .await?;
-        self.save_user(tx, actor, action, person, now).await
+        self.save_user(tx, actor, (action, None), person, now).await
     }
 
     /// Changes what is given about a user.
@@ -85,7 +85,8 @@ impl Service {
         may_change_user(actor, &person, change)?;
         self.apply_to_user(&mut tx, actor, &mut person, change)
             .await?;
-        self.save_user(tx, actor, "user.change", person, now).await
+        self.save_user(tx, actor, ("user.change", None), person, now)
+            .await
     }
 
     /// Stops the tokens of a user at the next request, or lets them work again.
@@ -97,6 +98,7 @@ impl Service {
         actor: &Actor,
         key: &str,
         is_enabled: bool,
+        reason: Option<&str>,
     ) -> Result<ServicePerson, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
         let actor = &actor;
@@ -113,14 +115,20 @@ impl Service {
         } else {
             "user.disable"
         };
-        self.save_user(tx, actor, action, person, now).await
+        self.save_user(tx, actor, (action, reason), person, now)
+            .await
     }
 
     /// Removes a user and ends their tokens. Returns how many.
     ///
     /// # Errors
     /// If there is none, or the actor is no super admin.
-    pub async fn remove_user(&self, actor: &Actor, key: &str) -> Result<usize, Error> {
+    pub async fn remove_user(
+        &self,
+        actor: &Actor,
+        key: &str,
+        reason: Option<&str>,
+    ) -> Result<usize, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let actor = &actor;
         let now = self.clock.now();
@@ -141,7 +149,8 @@ impl Service {
         }
         tx.remove_service_user(&person.key).await?;
         self.refresh_admins(&mut tx).await?;
-        let (subject, facts) = (user_subject(&person), format!("{ended} tokens ended"));
+        let facts = audit::with_reason(format!("{ended} tokens ended"), reason);
+        let subject = user_subject(&person);
         audit::entry(&mut tx, actor, "user.remove", &subject, Some(&facts), now).await?;
         self.commit(tx, &[Change::Everything]).await?;
         Ok(ended)
@@ -275,7 +284,7 @@ impl Service {
         &self,
         mut tx: Tx,
         actor: &Actor,
-        action: &str,
+        (action, reason): (&str, Option<&str>),
         mut person: ServicePerson,
         now: DateTime<Utc>,
     ) -> Result<ServicePerson, Error> {
@@ -301,7 +310,10 @@ impl Service {
                 record.write(&mut tx, &self.policy, now).await?;
             }
         }
-        let (subject, facts) = (user_subject(&person), describe(&person));
+        let (subject, facts) = (
+            user_subject(&person),
+            audit::with_reason(describe(&person), reason),
+        );
         audit::entry(&mut tx, actor, action, &subject, Some(&facts), now).await?;
         self.commit(tx, &[Change::User(person.key.clone())]).await?;
         Ok(visible(actor, person))

@@ -126,7 +126,9 @@ impl Process {
 
     async fn set_enabled(&self, is_enabled: bool) {
         let actor = operator();
-        let enabled = self.service.set_user_enabled(&actor, USER, is_enabled);
+        let enabled = self
+            .service
+            .set_user_enabled(&actor, USER, is_enabled, None);
         enabled.await.unwrap();
     }
 

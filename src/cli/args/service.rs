@@ -5,7 +5,9 @@ use chrono_tz::Tz;
 use clap::{Args, Subcommand};
 
 use super::nouns::{ListOptions, ShowOptions};
-use super::values::{OrNone, one_of, parse_instant, parse_name, parse_user, parse_zone};
+use super::values::{
+    OrNone, one_of, parse_instant, parse_name, parse_reason, parse_user, parse_zone,
+};
 use crate::domain::Address;
 
 /// What `lapsed preference set` knows.
@@ -53,10 +55,10 @@ Its users and tokens follow. `[[account]]` and `--account` use the new name from
     /// Remove an account without tokens
     #[command(after_help = "\
 Examples:
-  lapsed account remove acme
+  lapsed account remove acme --reason closed
 
 Its users stay, without their role in it. Tokens that work must be deleted first.")]
-    Remove(AccountName),
+    Remove(AccountRemove),
 }
 
 #[derive(Debug, Args)]
@@ -79,10 +81,13 @@ pub struct AccountShow {
 }
 
 #[derive(Debug, Args)]
-pub struct AccountName {
+pub struct AccountRemove {
     /// Account, in upper or lower case
     #[arg(value_name = "NAME", value_parser = parse_name)]
     pub name: String,
+    /// Reason, for the audit trail
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -146,15 +151,15 @@ Examples:
     /// Stop all tokens of a user until they are enabled again
     #[command(after_help = "\
 Examples:
-  lapsed user disable ada@example.org
+  lapsed user disable ada@example.org --reason absent
 
 Lists the tokens that were used this week first.")]
-    Disable(UserName),
+    Disable(UserSwitch),
     /// Let the tokens of a disabled user work again
     #[command(after_help = "\
 Examples:
   lapsed user enable ada@example.org")]
-    Enable(UserName),
+    Enable(UserSwitch),
     /// Give a user a role in an account
     #[command(after_help = "\
 Examples:
@@ -175,7 +180,7 @@ Their tokens keep working.")]
     /// Remove a user and revoke their tokens
     #[command(after_help = "\
 Examples:
-  lapsed user remove ada@example.org
+  lapsed user remove ada@example.org --reason left
 
   # from a script
   lapsed user remove ada@example.org --yes
@@ -234,10 +239,13 @@ pub struct UserShow {
 }
 
 #[derive(Debug, Args)]
-pub struct UserName {
+pub struct UserSwitch {
     /// User: an address, or the name of a machine user
     #[arg(value_name = "USER", value_parser = parse_user)]
     pub user: String,
+    /// Reason, for the audit trail
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -276,6 +284,9 @@ pub struct UserRemove {
     /// User: an address, or the name of a machine user
     #[arg(value_name = "USER", value_parser = parse_user)]
     pub user: String,
+    /// Reason, for the audit trail
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub reason: Option<String>,
     /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,
@@ -312,7 +323,7 @@ Examples:
   # that of the configuration again
   lapsed preference set ada@example.org steps default
 
-The last step of a token that is used daily cannot be switched off.")]
+The last step of a token that was used within 7 days cannot be switched off.")]
     Set(PreferenceSet),
 }
 

@@ -192,6 +192,8 @@ pub async fn delete_account(
     caller: Caller,
     ApiPath(name): ApiPath<String>,
 ) -> ApiResult<StatusCode> {
-    web.service.remove_account(&caller.actor(), &name).await?;
+    web.service
+        .remove_account(&caller.actor(), &name, None)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

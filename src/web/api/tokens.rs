@@ -265,7 +265,7 @@ pub async fn delete_token(
 pub struct Reason {
     /// Why, for the audit trail.
     #[schema(max_length = 300)]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// Stops a token until it is enabled again.

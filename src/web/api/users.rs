@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::accounts::PageQuery;
 use super::paging::{List, Page, given, with_etag, with_header};
+use super::tokens::Reason;
 use crate::domain::Address;
 use crate::domain::service::{NewUser, RoleChange, UserChange};
 use crate::domain::service::{Operation, ServicePerson};
@@ -21,7 +22,7 @@ use crate::web::body::{ApiBody, ApiPath, ApiQuery};
 use crate::web::caller::{Caller, Precondition};
 use crate::web::openapi::Problems;
 use crate::web::problem::{ApiError, ApiResult, ProblemItem};
-use crate::web::state::AppState;
+use crate::web::state::{AppState, Web};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = User)]
@@ -296,7 +297,7 @@ pub async fn delete_user(
     caller: Caller,
     ApiPath(key): ApiPath<String>,
 ) -> ApiResult<StatusCode> {
-    web.service.remove_user(&caller.actor(), &key).await?;
+    web.service.remove_user(&caller.actor(), &key, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -306,16 +307,16 @@ pub async fn delete_user(
     path = "/api/v1/users/{key}/disable",
     tag = "users",
     params(("key" = String, Path, description = "The address of the user, or the name of a machine user")),
+    request_body = Option<Reason>,
     responses((status = 200, description = "The user", body = UserBody), Problems)
 )]
 pub async fn disable_user(
     State(web): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
+    request: ApiBody,
 ) -> ApiResult<Response<Body>> {
-    let actor = caller.actor();
-    let person = web.service.set_user_enabled(&actor, &key, false).await?;
-    Ok(answer(person))
+    set_enabled(&web, &caller, &key, false, request).await
 }
 
 /// Lets the tokens of a disabled user work again.
@@ -324,14 +325,32 @@ pub async fn disable_user(
     path = "/api/v1/users/{key}/enable",
     tag = "users",
     params(("key" = String, Path, description = "The address of the user, or the name of a machine user")),
+    request_body = Option<Reason>,
     responses((status = 200, description = "The user", body = UserBody), Problems)
 )]
 pub async fn enable_user(
     State(web): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
+    request: ApiBody,
+) -> ApiResult<Response<Body>> {
+    set_enabled(&web, &caller, &key, true, request).await
+}
+
+async fn set_enabled(
+    web: &Web,
+    caller: &Caller,
+    key: &str,
+    is_enabled: bool,
+    request: ApiBody,
 ) -> ApiResult<Response<Body>> {
     let actor = caller.actor();
-    let person = web.service.set_user_enabled(&actor, &key, true).await?;
+    actor.may(Operation::WriteUsers)?;
+    web.service.find_user(&actor, key).await?;
+    let Reason { reason } = request.json_or_empty().await?;
+    let person = web
+        .service
+        .set_user_enabled(&actor, key, is_enabled, reason.as_deref())
+        .await?;
     Ok(answer(person))
 }

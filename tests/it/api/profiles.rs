@@ -2,13 +2,14 @@
 
 use base64::Engine as _;
 use chrono::TimeDelta;
-use lapsed::domain::service::{Profile, Terms};
+use lapsed::domain::service::{KindTerms, Profile, Terms};
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{Api, bearer, named, operator};
 use crate::db::Db::{self, Postgres, Sqlite};
+use crate::world;
 
 async fn people(api: &Api) {
     api.user("ada@example.org", Some(("acme", "administrator")))
@@ -129,8 +130,38 @@ async fn gcore(#[values(Sqlite, Postgres)] db: Db) {
     api.advance(TimeDelta::seconds(1));
     assert_eq!(attention().await["attention"], true);
     assert!(api.works(&token).await);
-    api.advance(TimeDelta::days(7));
+
+    // Its issuer and the administrators are notified 7 days and 1 day before, by mail and in the account.
+    let outbox = tempfile::tempdir().unwrap();
+    let mut engine = world::engine(&api.store, outbox.path());
+    engine.clock = api.clock.clone();
+    engine.settings.admin_role = Some("administrator".to_owned());
+    let eve = api.token("eve@example.org").await.0;
+    for steps in [json!(["7d"]), json!(["1d", "7d"])] {
+        world::sweep(&engine).await;
+        for (person, expected) in [(&uma, &steps), (&ada, &steps), (&eve, &json!([]))] {
+            let notices = api.get(person, "/api/v1/notices").await.is(200);
+            let items = notices.body["items"].as_array().unwrap().iter();
+            let of_it = items.filter(|item| item["token_name"] == "dated");
+            let found: Vec<&Value> = of_it.map(|item| &item["step"]).collect();
+            assert_eq!(&json!(found), expected);
+        }
+        api.advance(TimeDelta::days(6));
+    }
+    let mails = std::fs::read_dir(outbox.path()).unwrap();
+    let mails: Vec<String> = mails
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .filter(|mail| mail.contains("Token dated expires in"))
+        .collect();
+    let count = |person: &str| {
+        let to = format!("To: {person}@example.org");
+        mails.iter().filter(|mail| mail.contains(&to)).count()
+    };
+    assert_eq!(["uma", "ada", "eve"].map(count), [2, 2, 0]);
     assert!(!api.works(&token).await);
+
+    // A provider that takes away access leaves the tokens active, unless the operator wants it otherwise.
+    assert!(!Terms::from(Profile::Gcore).follow_directories);
     assert_eq!(list("status=expired").await, ["dated"]);
 
     // 50 tokens in an account.
@@ -145,8 +176,8 @@ async fn gcore(#[values(Sqlite, Postgres)] db: Db) {
         (&last.body["limit"], &last.body["used"]),
         (&json!(50), &json!(50))
     );
-    // Beside two of the administrator and one of the user.
-    assert_eq!(made, 47);
+    // Beside two of the administrator, one of the user and one of the engineer.
+    assert_eq!(made, 46);
     api.store.close().await;
 }
 
@@ -192,8 +223,21 @@ async fn rancher(#[values(Sqlite, Postgres)] db: Db) {
     let longer = create(longer).await.is(422);
     assert_eq!(longer.body["max"], "16h");
     assert_eq!(longer.body["latest"], "2026-11-22T01:00:00Z");
-    let agent = create(json!({"name": "a", "kind": "agent"})).await.is(201);
-    assert_eq!(agent.body["expires_at"], Value::Null);
+    let mut endless = Vec::new();
+    for kind in [
+        "kubectl-shell",
+        "agent",
+        "compose-token",
+        "helm-token",
+        "pipeline",
+        "telemetry",
+        "drain-node",
+    ] {
+        let made = create(json!({"name": kind, "kind": kind})).await.is(201);
+        assert_eq!(made.body["expires_at"], Value::Null, "{kind}");
+        endless.push(made);
+    }
+    let agent = &endless[1];
     create(json!({"name": "x", "kind": "unheard-of"}))
         .await
         .is(422);
@@ -223,7 +267,7 @@ async fn rancher(#[values(Sqlite, Postgres)] db: Db) {
     let service = &api.service;
     let set = async |is_enabled| {
         service
-            .set_user_enabled(&operator(), "uma@example.org", is_enabled)
+            .set_user_enabled(&operator(), "uma@example.org", is_enabled, None)
             .await
             .unwrap();
     };
@@ -241,6 +285,27 @@ async fn rancher(#[values(Sqlite, Postgres)] db: Db) {
     assert!(!api.works(key.text("token")).await);
     api.advance(TimeDelta::hours(16));
     assert!(!api.works(config.text("token")).await && api.works(agent.text("token")).await);
+
+    // An administrator sets the life of kubeconfig tokens, or that none are generated.
+    let of_kubeconfig = |ttl: i64, can_issue: bool| Terms {
+        kinds: vec![KindTerms {
+            name: "kubeconfig".to_owned(),
+            ttl: Some(TimeDelta::minutes(ttl)),
+            can_issue,
+        }],
+        ..Terms::from(Profile::Rancher)
+    };
+    for (can_issue, status) in [(true, 201), (false, 403)] {
+        let api = Api::start(db, of_kubeconfig(480, can_issue)).await;
+        people(&api).await;
+        let (uma, _) = api.token("uma@example.org").await;
+        let body = json!({"name": "k", "kind": "kubeconfig"});
+        let made = api.post(&uma, "/api/v1/tokens", body).await.is(status);
+        if can_issue {
+            assert_eq!(made.body["expires_at"], "2026-11-21T17:00:00Z");
+        }
+        api.store.close().await;
+    }
 
     // No token lives longer than the maximum, if there is one.
     let strict = Terms {
@@ -292,6 +357,14 @@ async fn devtron(#[values(Sqlite, Postgres)] db: Db) {
             json!("2026-11-28T09:00:00Z"),
         ),
         (
+            json!({"name": "30", "description": "for Postman", "expires_in": "30d"}),
+            json!("2026-12-21T09:00:00Z"),
+        ),
+        (
+            json!({"name": "60", "expires_in": "60d"}),
+            json!("2027-01-20T09:00:00Z"),
+        ),
+        (
             json!({"name": "90", "expires_in": "90d"}),
             json!("2027-02-19T09:00:00Z"),
         ),
@@ -304,7 +377,18 @@ async fn devtron(#[values(Sqlite, Postgres)] db: Db) {
         assert_eq!(create(body).await.is(201).body["expires_at"], expires_at);
     }
 
-    // Super admin permission, or specific permissions.
+    // Super admin permission, or specific permissions for four kinds of resources.
+    let scopes = policy.body["scopes"].as_array().unwrap().iter();
+    let scopes: Vec<&Value> = scopes.map(|scope| &scope["description"]).collect();
+    assert_eq!(
+        json!(scopes),
+        json!([
+            "Devtron Apps",
+            "Helm Apps",
+            "Kubernetes Resources",
+            "Chart Groups"
+        ])
+    );
     let all = create(named("all")).await.is(201);
     api.get(all.text("token"), "/api/v1/policy").await.is(200);
     let some = json!({"name": "some", "scopes": ["devtron-apps:*"], "expires_in": "30d"});
@@ -371,7 +455,13 @@ async fn nocodb(#[values(Sqlite, Postgres)] db: Db) {
         (&json!(1), &json!(1))
     );
     api.token("eve@example.org").await;
-    // It is sent as xc-token.
+    // It is in the list, but cannot be copied from there a second time.
+    let listed = api.get(&uma, "/api/v1/tokens").await.is(200);
+    let secret = uma.rsplit('_').next().unwrap();
+    assert_eq!(listed.body["items"][0]["id"], json!(id));
+    assert!(!listed.body.to_string().contains(secret));
+    // It is sent as xc-token; xc-auth is deprecated there, and unknown here.
+    assert_eq!(api.verify(&format!("xc-auth: {uma}")).await, 401);
     assert_eq!(api.verify(&format!("xc-token: {uma}")).await, 200);
     api.advance(TimeDelta::days(5000));
     assert_eq!(api.verify(&format!("xc-token: {uma}")).await, 200);
