@@ -11,11 +11,13 @@ use super::people::push_owned_by;
 use super::{CHUNK_ROWS, Change, Pools, Result, Store, Tx, on};
 use crate::domain::{Address, IdentityStatus, Status, Token};
 
-/// How many rows changed, and how many unsent notices to the person were cancelled.
+/// How many rows changed, how many unsent notices to the person were cancelled, and how many tokens of the token
+/// service were revoked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
     pub rows: u64,
     pub cancelled: u64,
+    pub revoked: u64,
 }
 
 /// The columns that can hold an address, by table.
@@ -147,7 +149,8 @@ impl Tx {
         ] {
             rows += on!(self, c: Db => sqlx::query(sql).bind(key).execute(c).await.map(|done| done.rows_affected()))?;
         }
-        rows += self.end_service_user(person).await?;
+        let (ended, revoked) = self.end_service_user(person).await?;
+        rows += ended;
         rows += self.remove_owner(person).await?;
         // Without an address no one is mailed, and no directory is asked.
         rows += on!(self, c: Db => sqlx::query(
@@ -160,11 +163,16 @@ impl Tx {
                     .await?;
             }
         }
-        Ok(Erased { rows, cancelled })
+        Ok(Erased {
+            rows,
+            cancelled,
+            revoked,
+        })
     }
 
-    /// Revokes the tokens of a user of the service and removes them, also as an owner of machine users.
-    async fn end_service_user(&mut self, person: &Address) -> Result<u64> {
+    /// Revokes the tokens of a user of the service and removes them, also as an owner of machine users. Returns how many
+    /// rows changed, and how many tokens are revoked.
+    async fn end_service_user(&mut self, person: &Address) -> Result<(u64, u64)> {
         let key = person.key();
         let mut rows = 0;
         let owned: Vec<String> = on!(self, c: Db => sqlx::query_scalar(
@@ -179,12 +187,12 @@ impl Tx {
             }
         }
         if self.find_service_user(key).await?.is_none() {
-            return Ok(rows);
+            return Ok((rows, 0));
         }
-        on!(self, c: Db => sqlx::query(
+        let revoked = on!(self, c: Db => sqlx::query(
             "UPDATE token SET status = 'revoked', due_at = NULL, judge_at = $2
              WHERE status <> 'revoked' AND id IN (SELECT id FROM credential WHERE issuer_key = $1)")
-            .bind(key).bind(DateTime::UNIX_EPOCH).execute(c).await.map(drop))?;
+            .bind(key).bind(DateTime::UNIX_EPOCH).execute(c).await.map(|done| done.rows_affected()))?;
         for sql in [
             concat!("UPDATE notice SET state = 'cancelled', held = FALSE, reason = 'the token was revoked'
              WHERE topic = 'expiry' AND token_id IN (SELECT id FROM credential WHERE issuer_key = $1) AND ", unsent!()),
@@ -195,7 +203,7 @@ impl Tx {
         }
         self.remove_service_user(key).await?;
         self.record_change(&Change::Everything).await?;
-        Ok(rows + 1)
+        Ok((rows + 1, revoked))
     }
 
     /// Leaves tokens to their other owners; returns how many.

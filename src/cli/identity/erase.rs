@@ -65,6 +65,10 @@ fn summary(erasure: &Erasure, is_log_empty: bool, is_sqlite: bool) -> String {
         let cancelled = quantity(erasure.cancelled, "unsent notice");
         lines.push(format!("{cancelled} cancelled"));
     }
+    if erasure.revoked > 0 {
+        let revoked = quantity(erasure.revoked, "token");
+        lines.push(format!("{revoked} of the token service revoked"));
+    }
     if !is_log_empty {
         lines.push(
             "the store's write-ahead log was not emptied and may still have the address: run `lapsed migrate` when \

@@ -10,6 +10,9 @@ use crate::domain::service::{Credential, Networks, StoredSecret};
 use crate::notify::wording::quantity;
 use crate::store::{self, AddressUse, HourOfUse, Tx, Uses};
 
+/// Hours with a use that the sheet shows; JSON has all.
+const SHOWN_HOURS: usize = 24;
+
 pub(in crate::cli) struct IssuedToken {
     credential: Credential,
     secrets: Vec<SecretRow>,
@@ -106,6 +109,11 @@ impl IssuedToken {
             count(accepted, "use"),
             count(self.refused(), "refused use")
         ));
+        let hours = &self.uses.hours;
+        let latest = &hours[hours.len().saturating_sub(SHOWN_HOURS)..];
+        if !latest.is_empty() {
+            sheet.table(latest, &[]);
+        }
         if !self.uses.addresses.is_empty() {
             sheet.table(&self.uses.addresses, &[]);
         }
