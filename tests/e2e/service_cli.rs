@@ -71,6 +71,14 @@ fn facts(world: &World, token: &str) -> Value {
     serde_json::from_str(&verified.exits(0).stdout).unwrap()
 }
 
+/// The reason in the latest entry of the audit trail with this action.
+fn reason_of(world: &World, action: &str) -> String {
+    let entries = world.list(&["audit", "list"]);
+    let entry = entries.iter().find(|entry| entry["action"] == action);
+    let entry = entry.unwrap_or_else(|| panic!("{action}: {entries:?}"));
+    text(entry, "reason").to_owned()
+}
+
 fn show(world: &World, id: &str) -> Value {
     let shown = world.run(&["token", "show", id, "--format", "json"]);
     serde_json::from_str(&shown.exits(0).stdout).unwrap()
@@ -274,6 +282,7 @@ fn a_regenerated_token_has_two_secrets_for_a_while(#[values(Sqlite, Postgres)] d
 
     let leaked = [&regenerate[..], &["--leaked", "--reason", "committed"]].concat();
     world.run(&leaked).exits(0).says("it is shown once");
+    world.at("2026-12-10 13:05:30");
     verify(&world, new).exits(1).says("the overlap is over");
 }
 
@@ -283,7 +292,7 @@ fn a_disabled_user_stops_their_tokens(#[values(Sqlite, Postgres)] db: Db) {
     let issued = issue(&world, &[]);
     let token = text(&issued, "token");
     world
-        .run(&["user", "disable", "ada@example.org"])
+        .run(&["user", "disable", "ada@example.org", "--reason", "on leave"])
         .exits(0)
         .says("user enable");
     verify(&world, token).exits(1).says("its user is disabled");
@@ -295,7 +304,8 @@ fn a_disabled_user_stops_their_tokens(#[values(Sqlite, Postgres)] db: Db) {
         ["ada@example.org disabled", "bob@example.org active"]
     );
 
-    world.run(&["user", "enable", "Ada@Example.org"]).exits(0);
+    let enable = ["user", "enable", "Ada@Example.org", "--reason", "back"];
+    world.run(&enable).exits(0);
     verify(&world, token).exits(0);
     // The name and the zone of a person invalidate nothing; their role counts at once.
     let set = [
@@ -322,10 +332,25 @@ fn a_disabled_user_stops_their_tokens(#[values(Sqlite, Postgres)] db: Db) {
         .says("no longer in its account");
 
     world
-        .run(&["user", "remove", "ada@example.org", "--yes"])
+        .run(&[
+            "user",
+            "remove",
+            "ada@example.org",
+            "--yes",
+            "--reason",
+            "left",
+        ])
         .exits(0)
         .says("1 token revoked");
     verify(&world, token).exits(1);
+    let reasons = [
+        ("user.disable", "administrator in acme; disabled: on leave"),
+        ("user.enable", "administrator in acme: back"),
+        ("user.remove", "1 tokens ended: left"),
+    ];
+    for (action, reason) in reasons {
+        assert_eq!(reason_of(&world, action), reason);
+    }
     world
         .run(&["user", "show", "ada@example.org"])
         .exits(1)
@@ -427,7 +452,10 @@ fn accounts_are_renamed_and_removed(#[values(Sqlite, Postgres)] db: Db) {
         .says("has 1 token");
     let id = text(&issued, "external_id");
     world.run(&["token", "delete", id, "--yes"]).exits(0);
-    world.run(&["account", "remove", "acme corp"]).exits(0);
+    world
+        .run(&["account", "remove", "acme corp", "--reason", "closed"])
+        .exits(0);
+    assert_eq!(reason_of(&world, "account.remove"), "closed");
     world
         .run(&["account", "show", "acme corp"])
         .exits(1)
@@ -497,6 +525,10 @@ fn a_person_chooses_how_they_are_notified(#[values(Sqlite, Postgres)] db: Db) {
         (text(&set, "channel"), text(&set, "digest_at")),
         ("account", "08:30")
     );
+    // Nothing was used this week.
+    preference(&["set", "ada@example.org", "steps", ""])
+        .exits(0)
+        .says("steps of ada@example.org is none");
     preference(&["set", "ada@example.org", "channel", "default"]).exits(0);
     preference(&["get", "ada@example.org"])
         .exits(0)
@@ -572,4 +604,82 @@ fn an_operator_resumes_the_service(#[values(Sqlite, Postgres)] db: Db) {
         .says("verified again; 0 tokens revoked");
     let since = ["service", "resume", "--revoke-changed-since", "2026-11-29"];
     world.run(&since).exits(1).says("remembers nothing");
+}
+
+#[test]
+fn check_reports_a_restored_store() {
+    let world = service_world(Sqlite);
+    let issued = issue(&world, &[]);
+    let quiet = world.run(&["check"]);
+    assert!(!quiet.stdout.contains("warn service"), "{}", quiet.stdout);
+    // What the daemon remembers: a change that this store does not have.
+    let mark = world.path("lapsed.db.mark");
+    fs::write(
+        &mark,
+        "\n900 1795251600 credential 00000000-0000-0000-0000-000000000000\n",
+    )
+    .unwrap();
+    world
+        .run(&["check"])
+        .exits(0)
+        .says("warn service")
+        .says("lapsed service resume");
+    world.run(&["service", "resume"]).exits(0);
+    let decided = world.run(&["check"]);
+    assert!(
+        !decided.stdout.contains("warn service"),
+        "{}",
+        decided.stdout
+    );
+    verify(&world, text(&issued, "token")).exits(0);
+}
+
+/// The rows of the service are in the source `local`, which `import` fills, too.
+#[rstest]
+fn import_changes_no_token_that_lapsed_issued(#[values(Sqlite, Postgres)] db: Db) {
+    let world = service_world(db);
+    let issued = issue(&world, &[]);
+    let (token, id) = (text(&issued, "token"), text(&issued, "external_id"));
+    let rows = format!("external_id,name,status\n{id},stolen,revoked\nlpAAAAAAAAAA,other,active\n");
+    world.write("tokens.csv", rows);
+    let imported = world.run(&["import", "tokens.csv"]);
+    imported
+        .exits(1)
+        .says("lapsed itself issued this token")
+        .says("tokens.csv:2")
+        .says("1 new");
+    verify(&world, token).exits(0);
+    assert_eq!(text(&show(&world, id), "name"), "ci");
+    // One that was imported has no secret.
+    let forged = token.replace(id, "lpAAAAAAAAAA");
+    verify(&world, &forged).exits(1);
+    world
+        .run(&["token", "disable", "local/lpAAAAAAAAAA"])
+        .exits(1);
+}
+
+#[rstest]
+fn a_token_that_lapsed_issued_is_deleted_and_not_removed(#[values(Sqlite, Postgres)] db: Db) {
+    let world = service_world(db);
+    let issued = issue(&world, &[]);
+    let id = text(&issued, "external_id");
+    world
+        .run(&["token", "remove", &format!("local/{id}")])
+        .exits(1)
+        .says("keeps it for the audit trail")
+        .says(&format!("lapsed token delete {id}"));
+    verify(&world, text(&issued, "token")).exits(0);
+}
+
+#[rstest]
+fn erasing_a_user_says_that_their_tokens_ended(#[values(Sqlite, Postgres)] db: Db) {
+    let world = service_world(db);
+    let issued = issue(&world, &[]);
+    world
+        .run(&["identity", "erase", "ada@example.org"])
+        .exits(0)
+        .says("1 token of the token service revoked");
+    verify(&world, text(&issued, "token")).exits(1);
+    let shown = show(&world, text(&issued, "external_id"));
+    assert_eq!(shown["status"], "revoked");
 }
