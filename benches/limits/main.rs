@@ -7,6 +7,7 @@ mod data;
 mod deliver;
 mod directory;
 mod process;
+mod service;
 mod sink;
 mod sources;
 mod sweep;
@@ -71,6 +72,11 @@ fn main() -> anyhow::Result<()> {
     {
         return runtime.block_on(sink::serve(port.parse()?, delay.parse()?));
     }
+    if let [_, word, url, per_account] = arguments.as_slice()
+        && word == "service"
+    {
+        return runtime.block_on(service::serve(url, per_account));
+    }
     if std::env::var_os("RUST_LOG").is_some() {
         // `RUST_LOG=sqlx::query=debug` prints the duration of each statement.
         tracing_subscriber::fmt()
@@ -100,6 +106,9 @@ fn main() -> anyhow::Result<()> {
         }
         if options.includes("directory") {
             directory::run(&options).await?;
+        }
+        if options.includes("service") {
+            service::run(&options).await?;
         }
         Ok(())
     })
