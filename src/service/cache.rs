@@ -152,10 +152,12 @@ impl Cache {
 
     /// Takes in what a read that began at `epoch` has found, unless a change was seen since.
     pub fn insert(&self, epoch: Epoch, chain: &[Credential], person: &Arc<ServicePerson>) {
-        let packed: Vec<_> = chain
+        let packed = chain
             .iter()
-            .map(|credential| (credential.id, Arc::new(Packed::new(credential))))
-            .collect();
+            .map(|credential| Some((credential.id, Arc::new(Packed::new(credential)?))));
+        let Some(packed) = packed.collect::<Option<Vec<_>>>() else {
+            return;
+        };
         let seen = self.lock();
         if Epoch(*seen) != epoch {
             return;

@@ -1,4 +1,4 @@
-//! A credential as the cache holds it: half the size of a [`Credential`].
+//! A credential as the cache holds it: a third of the size of a [`Credential`].
 
 use std::mem::size_of;
 
@@ -13,11 +13,12 @@ use crate::domain::service::{
 const OVERHEAD: usize = 16;
 
 pub(super) struct Packed {
-    public_id: Box<str>,
-    kind: Kind,
-    issuer: Box<str>,
-    account: Option<Box<str>>,
-    role: Option<Box<str>>,
+    /// Public id, kind, issuer, account and role, one after another: one piece of memory instead of five.
+    texts: Box<str>,
+    /// Where each of them but the last ends.
+    ends: [u16; 4],
+    has_account: bool,
+    has_role: bool,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     state: CredentialState,
@@ -36,7 +37,8 @@ struct Rare {
 }
 
 impl Packed {
-    pub fn new(credential: &Credential) -> Self {
+    /// `None` for texts that are longer than any that is accepted.
+    pub fn new(credential: &Credential) -> Option<Self> {
         let Credential {
             id: _,
             public_id,
@@ -60,12 +62,26 @@ impl Packed {
             && not_before.is_none()
             && old_secret.is_none()
             && parent.is_none();
-        Self {
-            public_id: public_id.as_str().into(),
-            kind: kind.clone(),
-            issuer: issuer.as_str().into(),
-            account: account.as_deref().map(Into::into),
-            role: role.as_deref().map(Into::into),
+        let pieces = [
+            public_id.as_str(),
+            kind.as_str(),
+            issuer.as_str(),
+            account.as_deref().unwrap_or_default(),
+        ];
+        let mut end = 0;
+        let ends = pieces.map(|piece| {
+            end += piece.len();
+            u16::try_from(end).ok()
+        });
+        let texts = [&pieces[..], &[role.as_deref().unwrap_or_default()]].concat();
+        let [Some(a), Some(b), Some(c), Some(d)] = ends else {
+            return None;
+        };
+        Some(Self {
+            texts: texts.concat().into(),
+            ends: [a, b, c, d],
+            has_account: account.is_some(),
+            has_role: role.is_some(),
             created_at: *created_at,
             expires_at: *expires_at,
             state: *state,
@@ -80,11 +96,23 @@ impl Packed {
                     parent: *parent,
                 })
             }),
-        }
+        })
     }
 
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        self.pieces()[2]
+    }
+
+    fn pieces(&self) -> [&str; 5] {
+        let [a, b, c, d] = self.ends.map(usize::from);
+        let piece = |from, to| self.texts.get(from..to).unwrap_or_default();
+        [
+            piece(0, a),
+            piece(a, b),
+            piece(b, c),
+            piece(c, d),
+            piece(d, self.texts.len()),
+        ]
     }
 
     pub fn parent(&self) -> Option<Parent> {
@@ -94,13 +122,14 @@ impl Packed {
     /// `None` never happens: the public id was one.
     pub fn unpack(&self, id: TokenId) -> Option<Credential> {
         let rare = self.rare.as_deref();
+        let [public_id, kind, issuer, account, role] = self.pieces();
         Some(Credential {
             id,
-            public_id: PublicId::parse(&self.public_id)?,
-            kind: self.kind.clone(),
-            issuer: self.issuer.to_string(),
-            account: self.account.as_deref().map(str::to_owned),
-            role: self.role.as_deref().map(str::to_owned),
+            public_id: PublicId::parse(public_id)?,
+            kind: Kind::parse(kind),
+            issuer: issuer.to_owned(),
+            account: self.has_account.then(|| account.to_owned()),
+            role: self.has_role.then(|| role.to_owned()),
             scopes: rare.map(|rare| rare.scopes.clone()).unwrap_or_default(),
             networks: rare.map(|rare| rare.networks.clone()).unwrap_or_default(),
             created_at: self.created_at,
@@ -116,11 +145,7 @@ impl Packed {
 
     /// In bytes, with what it refers to.
     pub fn size(&self) -> usize {
-        let text = |text: &str| text.len() + OVERHEAD;
-        let texts = [Some(&self.public_id), Some(&self.issuer)]
-            .into_iter()
-            .chain([self.account.as_ref(), self.role.as_ref()]);
-        let texts: usize = texts.flatten().map(|it| text(it)).sum();
+        let texts = self.texts.len() + OVERHEAD;
         let rare = self.rare.as_deref().map_or(0, Rare::size);
         // The counts of the `Arc` around it are two words.
         size_of::<Self>() + 2 * size_of::<usize>() + OVERHEAD + texts + rare

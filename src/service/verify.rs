@@ -51,7 +51,9 @@ impl Service {
                 return Ok(decision);
             }
         }
-        let snapshot = self.reader.read(id).await.map_err(Error::Store)?;
+        // Boxed, so that the future of an answer from memory is small.
+        let snapshot = Box::pin(self.reader.read(id)).await;
+        let snapshot = snapshot.map_err(Error::Store)?;
         let Some((chain, person)) = snapshot.find(id) else {
             // As long as a comparison with what is stored.
             let _ = presented.digest.matches(&presented.digest);

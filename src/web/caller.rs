@@ -59,17 +59,22 @@ impl FromRequestParts<AppState> for Caller {
             Err(error) if is_guess && error.status() == StatusCode::UNAUTHORIZED => {
                 Err(web.count_failure(context.client(), error))
             }
-            result => result,
+            Err(error) => Err(error),
+            Ok((access, token)) => Ok(Self {
+                access: Arc::new(access),
+                token,
+                context,
+            }),
         }
     }
 }
 
-/// Verifies what was presented, and notes the outcome for the log.
+/// Verifies what was presented, and notes the outcome for the log. Also returns the whole token.
 pub async fn authenticate(
     web: &Web,
     context: &RequestContext,
     presented: ApiResult<Option<Box<Presented>>>,
-) -> ApiResult<Caller> {
+) -> ApiResult<(Access, SecretString)> {
     let presented = presented.inspect_err(|error| {
         if error.status() == StatusCode::UNAUTHORIZED {
             context.note(Note::Refused("not_a_token"));
@@ -91,11 +96,7 @@ pub async fn authenticate(
         }
     };
     context.note(Note::caller(&access));
-    Ok(Caller {
-        access: Arc::new(access),
-        token: presented.token,
-        context: context.clone(),
-    })
+    Ok((access, presented.token))
 }
 
 impl Web {

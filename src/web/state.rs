@@ -1,5 +1,6 @@
 //! What the handlers share.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use super::counts::{Counts, RequestCounts};
 use super::credential::Forms;
 use super::failures::RateLimit;
 use super::problem::ApiError;
+use crate::domain::TokenId;
 use crate::domain::service::Access;
 use crate::listener::Peer;
 use crate::service::Service;
@@ -131,16 +133,16 @@ pub struct RequestContext(Arc<Facts>);
 struct Facts {
     has_tls: bool,
     client: IpAddr,
-    id: Box<str>,
+    id: RequestId,
     notes: OnceLock<Note>,
-    route: OnceLock<Box<str>>,
+    route: OnceLock<Cow<'static, str>>,
 }
 
 /// What the log says of the caller.
 #[derive(Debug, Clone)]
 pub enum Note {
     Caller {
-        token: String,
+        token: TokenId,
         expires_at: Option<DateTime<Utc>>,
     },
     Refused(&'static str),
@@ -149,7 +151,7 @@ pub enum Note {
 impl Note {
     pub fn caller(access: &Access) -> Self {
         Self::Caller {
-            token: access.credential.id.to_string(),
+            token: access.credential.id,
             expires_at: access.credential.expires_at,
         }
     }
@@ -165,7 +167,7 @@ impl RequestContext {
         self.0.has_tls
     }
 
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &RequestId {
         &self.0.id
     }
 
@@ -178,7 +180,7 @@ impl RequestContext {
         self.0.notes.get()
     }
 
-    pub(super) fn set_route(&self, route: &str) {
+    pub(super) fn set_route(&self, route: impl Into<Cow<'static, str>>) {
         let _ = self.0.route.set(route.into());
     }
 
@@ -212,16 +214,34 @@ impl RequestIds {
         }
     }
 
-    fn next(&self) -> Box<str> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}-{number:x}", self.process).into()
+    fn next(&self) -> RequestId {
+        RequestId::Own {
+            process: self.process,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Written only where somebody sees it.
+#[derive(Debug)]
+pub enum RequestId {
+    Given(Box<str>),
+    Own { process: u32, number: u64 },
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(id) => f.write_str(id),
+            Self::Own { process, number } => write!(f, "{process:08x}-{number:x}"),
+        }
     }
 }
 
 /// The id that a trusted proxy gave the request.
-fn given_id(headers: &HeaderMap) -> Option<Box<str>> {
+fn given_id(headers: &HeaderMap) -> Option<RequestId> {
     let id = headers.get("x-request-id").map(HeaderValue::to_str)?.ok()?;
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     let is_id = (1..=64).contains(&id.len()) && id.chars().all(is_plain);
-    is_id.then(|| id.into())
+    is_id.then(|| RequestId::Given(id.into()))
 }

@@ -2,22 +2,24 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts as _, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
 use chrono::SecondsFormat;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::body::ApiQuery;
 use super::caller::authenticate;
 use super::openapi::Problems;
 use super::problem::{ApiError, ApiResult};
-use super::state::{AppState, RequestContext};
+use super::state::{AppState, RequestContext, Web};
 use crate::domain::service::{Access, Scopes};
 
 const SUBJECT: HeaderName = HeaderName::from_static("lapsed-subject");
 const SCOPE: HeaderName = HeaderName::from_static("lapsed-scope");
 const TOKEN_ID: HeaderName = HeaderName::from_static("lapsed-token-id");
 const TOKEN_EXPIRES: HeaderName = HeaderName::from_static("lapsed-token-expires");
+const UNLIMITED: HeaderValue = HeaderValue::from_static("*");
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -51,16 +53,25 @@ pub async fn verify(State(web): State<AppState>, request: Request) -> ApiResult<
     let (mut parts, _) = request.into_parts();
     let context = RequestContext::from_request_parts(&mut parts, &web).await?;
     let presented = web.read_credential(&parts.headers, &parts.uri);
-    let caller = authenticate(&web, &context, presented).await?;
+    let (access, _) = authenticate(&web, &context, presented).await?;
     if parts.uri.query().is_some() {
         let query = ApiQuery::<VerifyQuery>::from_request_parts(&mut parts, &web).await;
         let ApiQuery(query) = query.map_err(ApiError::into_bad_request)?;
-        demand(&caller, query.scope.as_deref())?;
+        demand(&access, query.scope.as_deref())?;
     }
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::OK;
-    describe(&caller, response.headers_mut());
-    Ok(response)
+    Ok(describe(&access))
+}
+
+/// As [`verify`], for a request without a query.
+pub async fn verify_caller(
+    web: &Web,
+    context: &RequestContext,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> ApiResult<Response<Body>> {
+    let presented = web.read_credential(headers, uri);
+    let (access, _) = authenticate(web, context, presented).await?;
+    Ok(describe(&access))
 }
 
 fn demand(access: &Access, scope: Option<&str>) -> ApiResult<()> {
@@ -80,25 +91,34 @@ fn demand(access: &Access, scope: Option<&str>) -> ApiResult<()> {
     }
 }
 
-fn describe(access: &Access, headers: &mut HeaderMap) {
+fn describe(access: &Access) -> Response<Body> {
     let credential = &access.credential;
     let scopes = if credential.scopes.is_unlimited() {
-        "*".to_owned()
+        Ok(UNLIMITED)
     } else {
-        credential.scopes.to_string()
+        credential.scopes.to_string().try_into()
     };
-    let expires_at = credential
-        .expires_at
-        .map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let expires_at = credential.expires_at.map(|at| {
+        at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+            .try_into()
+            .ok()
+    });
+    let mut id = Uuid::encode_buffer();
+    let id = credential.id.0.as_hyphenated().encode_lower(&mut id);
     let facts = [
-        (SUBJECT, Some(access.person.key.clone())),
-        (TOKEN_ID, Some(credential.id.to_string())),
-        (SCOPE, Some(scopes)),
-        (TOKEN_EXPIRES, expires_at),
+        (SUBJECT, HeaderValue::from_str(&access.person.key).ok()),
+        (TOKEN_ID, HeaderValue::from_str(id).ok()),
+        (SCOPE, scopes.ok()),
+        (TOKEN_EXPIRES, expires_at.flatten()),
     ];
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    // Those that every answer has are added, too.
+    headers.reserve(8);
     for (name, value) in facts {
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+        if let Some(value) = value {
             headers.insert(name, value);
         }
     }
+    response
 }

@@ -104,7 +104,7 @@ impl NewSecret {
         let secret = random_secret();
         let access_key = format!("{head}_{id}");
         let checked = format!("{access_key}_{secret}");
-        let check = check_digits(&checked);
+        let check = to_text(&check_digits(&checked));
         Self {
             token: format!("{checked}{check}").into(),
             digest: Digest::new(id, &secret),
@@ -152,14 +152,16 @@ impl Presented {
             return Err(InvalidToken);
         }
         let (secret, check) = secret_key.split_at(SECRET_LENGTH);
-        let checked = format!("{head}_{id}_{secret}");
-        if check_digits(&checked) != check {
+        let mut token = String::with_capacity(access_key.len() + 1 + secret_key.len());
+        token.extend([access_key, "_", secret]);
+        if check_digits(&token) != check.as_bytes() {
             return Err(InvalidToken);
         }
+        token.push_str(check);
         Ok(Self {
             digest: Digest::new(&id, secret),
             id,
-            token: format!("{checked}{check}").into(),
+            token: token.into(),
         })
     }
 
@@ -188,14 +190,14 @@ fn is_base62(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-fn check_digits(text: &str) -> String {
+fn check_digits(text: &str) -> [u8; CHECK_LENGTH] {
     let mut rest = CRC.checksum(text.as_bytes()) as usize;
     let mut digits = [b'0'; CHECK_LENGTH];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[rest % 62];
         rest /= 62;
     }
-    digits.iter().map(|&digit| char::from(digit)).collect()
+    digits
 }
 
 /// 256 random bits in base 62.
@@ -211,6 +213,10 @@ fn random_secret() -> String {
         }
         *digit = ALPHABET[remainder];
     }
+    to_text(&digits)
+}
+
+fn to_text(digits: &[u8]) -> String {
     digits.iter().map(|&digit| char::from(digit)).collect()
 }
 
