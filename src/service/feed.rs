@@ -122,22 +122,30 @@ impl Feed {
             self.cache.forget(&[Change::Everything]);
             let unmarked = self.memory.last.unwrap_or(last - 1);
             self.memorize(found.iter().filter(|(id, _)| *id > unmarked));
+            self.seen.clear();
             self.remember(&found, last);
-        } else if (count, last)
-            != (
-                i64::try_from(self.seen.len()).unwrap_or(i64::MAX),
-                self.last,
-            )
-        {
-            let found = tx.load_changes(self.last.saturating_sub(WINDOW)).await?;
+        } else if (count, last) != (self.count_seen(), self.last) {
+            let mut found = tx.load_changes(self.last).await?;
+            let is_all = count == self.count_seen() + to_count(found.len());
+            if !is_all {
+                // One appeared late, or some were purged.
+                found = tx.load_changes(self.last.saturating_sub(WINDOW)).await?;
+            }
             let is_new = |(id, _): &&(i64, Change)| !self.seen.contains(id);
             let new: Vec<_> = found.iter().filter(is_new).collect();
             let changes: Vec<_> = new.iter().map(|(_, change)| change.clone()).collect();
             self.cache.forget(&changes);
             self.memorize(new.into_iter());
+            if !is_all {
+                self.seen.clear();
+            }
             self.remember(&found, last);
         }
         Ok(())
+    }
+
+    fn count_seen(&self) -> i64 {
+        to_count(self.seen.len())
     }
 
     /// Whether no change can have been missed since the last poll.
@@ -205,11 +213,12 @@ impl Feed {
 
     fn remember(&mut self, found: &[(i64, Change)], last: i64) {
         let from = last.saturating_sub(WINDOW);
-        self.seen = found
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|id| *id > from)
-            .collect();
+        self.seen.extend(found.iter().map(|(id, _)| *id));
+        self.seen.retain(|id| *id > from);
         self.last = last;
     }
+}
+
+fn to_count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
