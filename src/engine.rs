@@ -36,7 +36,7 @@ pub use directories::{
 pub use dry_run::DryRun;
 pub use erase::Erasure;
 pub(crate) use leased::SWEEP_LEASE;
-pub use merge::{ImportCounts, ImportMode, ImportTarget, import, merge_record};
+pub use merge::{ImportCounts, ImportMode, ImportTarget, import, merge_record, merge_records};
 pub(crate) use notices::DEAD_ADDRESS_TTL;
 pub use purge::LastPurge;
 pub use removal::OperatorNote;

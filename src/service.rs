@@ -14,6 +14,7 @@ mod feed;
 pub mod found;
 pub mod idempotency;
 pub mod issue;
+mod issuing;
 mod limits;
 mod manage;
 mod mark;
@@ -72,6 +73,7 @@ pub struct Service {
     policy: Arc<Policy>,
     cache: Arc<Cache>,
     reader: Reader,
+    issuing: issuing::Queue,
     uses: Uses,
     shown: Arc<Shown>,
     counters: Counters,
@@ -90,6 +92,7 @@ impl Service {
             terms,
             policy,
             cache,
+            issuing: issuing::Queue::default(),
             uses: Uses::default(),
             shown: Arc::default(),
             counters: Counters::default(),

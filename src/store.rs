@@ -141,14 +141,6 @@ macro_rules! locking {
 }
 use locking;
 
-/// A query that keeps others from changing its rows until the transaction ends. Several transactions can hold a row.
-macro_rules! holding {
-    ($tx:expr, $($sql:tt)+) => {
-        $tx.by_database($($sql)+, concat!($($sql)+, " FOR SHARE"))
-    };
-}
-use holding;
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&self.place()).finish()

@@ -205,12 +205,27 @@ pub async fn merge_record(
     listed: ListedToken,
     now: DateTime<Utc>,
 ) -> Result<Option<Token>, Error> {
+    Ok(merge_records(tx, policy, source, vec![listed], now)
+        .await?
+        .pop())
+}
+
+/// As [`merge_record`], for several tokens. Returns those that are new or changed.
+///
+/// Others that write tokens wait from here until the transaction ends: it is best called last.
+pub async fn merge_records(
+    tx: &mut Tx,
+    policy: &Policy,
+    source: &str,
+    listed: Vec<ListedToken>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Token>, Error> {
     let policy = personal_policy(tx, policy).await?;
     let rules = MergeRules::from(&policy);
-    let mut changes = Changes::from_rows(tx, source, vec![listed], rules, now).await?;
+    let mut changes = Changes::from_rows(tx, source, listed, rules, now).await?;
     changes.write(tx, rules, now).await?;
-    let updated = changes.updates.pop().map(|update| update.token);
-    Ok(changes.new.pop().or(updated))
+    let updated = changes.updates.into_iter().map(|update| update.token);
+    Ok(changes.new.into_iter().chain(updated).collect())
 }
 
 /// Walks the known and the listed tokens together; memory holds a page of each.

@@ -18,8 +18,11 @@ pub(super) async fn token(
     facts: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let subject = format!("{LOCAL_SOURCE}/{}", credential.public_id);
-    entry(tx, actor, action, &subject, facts, now).await
+    entry(tx, actor, action, &subject(credential), facts, now).await
+}
+
+pub(super) fn subject(credential: &Credential) -> String {
+    format!("{LOCAL_SOURCE}/{}", credential.public_id)
 }
 
 pub(super) async fn entry(

@@ -1,4 +1,4 @@
-//! Issues tokens.
+//! What a new token may be, and what it is made of.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -6,14 +6,13 @@ use crate::domain::service::{
     Actor, Credential, CredentialState, Grant, Kind, NewSecret, NewToken, Problem, ProblemKind,
     PublicId, Rank, ServiceAccount, ServicePerson, StoredSecret, WhoIssues, who_issues,
 };
-use crate::domain::{Cell, LOCAL_SOURCE, Token, TokenId, account_key};
+use crate::domain::{LOCAL_SOURCE, Token, TokenId, account_key};
 use crate::store::Tx;
 use crate::text::is_unsafe;
 use crate::time::shift;
 
 use super::audit;
 use super::idempotency::Repeatable;
-use super::record::Record;
 use super::{Error, Service};
 
 /// A token with a secret that is shown once.
@@ -78,88 +77,8 @@ impl Service {
         self.shown.note(id, &self.store, &self.clock);
     }
 
-    /// Issues a token.
-    ///
-    /// # Errors
-    /// If the actor may not, the policy forbids it, or a limit is reached.
-    pub async fn issue(&self, actor: &Actor, new: &NewToken) -> Result<Issued, Error> {
-        actor.may_issue(self.terms.issuers)?;
-        check_name(&new.name)?;
-        check_description(new.description.as_deref())?;
-        let work = || self.try_issue(actor, new, None);
-        self.store.retrying(work).await.and_then(Outcome::issued)
-    }
-
-    /// As [`Service::issue`]; a request that was answered before gets the same answer.
-    ///
-    /// # Errors
-    /// As for [`Service::issue`], and if the key of the request was used for another one.
-    pub async fn issue_once(
-        &self,
-        actor: &Actor,
-        new: &NewToken,
-        once: Option<&Once<'_>>,
-    ) -> Result<Outcome, Error> {
-        actor.may_issue(self.terms.issuers)?;
-        check_name(&new.name)?;
-        check_description(new.description.as_deref())?;
-        let work = || self.try_issue(actor, new, once);
-        self.store.retrying(work).await
-    }
-
-    async fn try_issue(
-        &self,
-        actor: &Actor,
-        new: &NewToken,
-        once: Option<&Once<'_>>,
-    ) -> Result<Outcome, Error> {
-        let now = self.clock.now();
-        let mut tx = self.store.begin_short().await?;
-        if let Some(again) = Once::claim(once, &mut tx, now).await? {
-            return Ok(again);
-        }
-        let actor = &self.read_again(&mut tx, actor).await?;
-        actor.may_issue(self.terms.issuers)?;
-        let person = self.find_issuer(&mut tx, actor, new).await?;
-        let account = self.choose_account(&mut tx, actor, new, &person).await?;
-        self.check_issuer(&person, account.as_ref())?;
-        let (credential, secret) =
-            self.make_credential(actor, new, &person, account.as_ref(), now)?;
-        self.take_place(&mut tx, account.as_ref(), &person, now)
-            .await?;
-        tx.insert_credential(&credential).await?;
-        let record = Record {
-            name: Cell::Value(new.name.trim().to_owned()),
-            description: new.description.clone().into(),
-            is_new: true,
-            ..Record::of_known(&credential, &person, account.as_ref())
-        };
-        let token = record.write(&mut tx, &self.policy, now).await?;
-        let facts = describe(&credential, account.as_ref());
-        audit::token(
-            &mut tx,
-            actor,
-            "token.issue",
-            &credential,
-            Some(&facts),
-            now,
-        )
-        .await?;
-        let issued = Issued {
-            token: token.unwrap_or_default(),
-            credential,
-            secret,
-            ended_secret: None,
-        };
-        if let Some(once) = once {
-            once.settle(&mut tx, &issued).await?;
-        }
-        self.commit(tx, &[]).await?;
-        Ok(Outcome::Made(Box::new(issued)))
-    }
-
     /// Fails if the actor may not, or the policy forbids it.
-    fn make_credential(
+    pub(super) fn make_credential(
         &self,
         actor: &Actor,
         new: &NewToken,
@@ -200,67 +119,36 @@ impl Service {
         Ok((credential, secret))
     }
 
-    /// Whose token it will be.
-    async fn find_issuer(
-        &self,
-        tx: &mut Tx,
-        actor: &Actor,
-        new: &NewToken,
-    ) -> Result<ServicePerson, Error> {
+    /// Whose token it will be, by their key.
+    pub(super) fn issuer_key(actor: &Actor, new: &NewToken) -> Result<String, Problem> {
         let own = match actor {
             Actor::Caller(access) => Some(access.person.key.as_str()),
             Actor::Operator(_) => None,
         };
         let asked = new.user.as_deref().map(account_key);
-        let key = match (asked.as_deref(), own) {
-            (Some(asked), Some(own)) if asked != own && !actor.is_super() => {
-                return Err(Problem {
-                    pointer: Some("/user"),
-                    ..Problem::new(
-                        ProblemKind::Forbidden,
-                        "only a super admin may issue a token for another person",
-                    )
-                }
-                .into());
-            }
-            (Some(key), _) | (None, Some(key)) => key,
-            (None, None) => {
-                return Err(
-                    Problem::invalid("/user", "a token needs a person who owns it")
-                        .fix("name a user with --user; `lapsed user list` lists them")
-                        .into(),
-                );
-            }
-        };
-        // Locked at once where their tokens are counted: two transactions that both hold a row could not lock it.
-        let person = if self.terms.per_user > 0 {
-            tx.lock_service_user(key).await?
-        } else {
-            tx.hold_service_user(key).await?
-        };
-        let person = person.ok_or_else(|| {
-            Problem::invalid("/user", format!("there is no user {key}"))
-                .fix(format!("add them with: lapsed user add {key}"))
-        })?;
-        if !person.is_enabled() {
-            return Err(Problem::new(
-                ProblemKind::Conflict,
-                format!("the user {key} is disabled, so their tokens do not work"),
-            )
-            .fix(format!("enable them with: lapsed user enable {key}"))
-            .into());
+        match (asked, own) {
+            (Some(asked), Some(own)) if asked != own && !actor.is_super() => Err(Problem {
+                pointer: Some("/user"),
+                ..Problem::new(
+                    ProblemKind::Forbidden,
+                    "only a super admin may issue a token for another person",
+                )
+            }),
+            (Some(asked), _) => Ok(asked),
+            (None, Some(own)) => Ok(own.to_owned()),
+            (None, None) => Err(
+                Problem::invalid("/user", "a token needs a person who owns it")
+                    .fix("name a user with --user; `lapsed user list` lists them"),
+            ),
         }
-        Ok(person)
     }
 
     /// Without an account in the request, the one of the credential that asks, else the person's only one.
-    async fn choose_account(
-        &self,
-        tx: &mut Tx,
+    pub(super) fn choose_account(
         actor: &Actor,
         new: &NewToken,
         person: &ServicePerson,
-    ) -> Result<Option<ServiceAccount>, Error> {
+    ) -> Result<Option<String>, Problem> {
         let of_caller = match actor {
             Actor::Caller(access) if !access.is_super => access.credential.account.clone(),
             _ => None,
@@ -276,8 +164,7 @@ impl Service {
                     "/account",
                     format!("{} is in no account", person.key),
                 )
-                .fix("give them a role in one: lapsed user role")
-                .into());
+                .fix("give them a role in one: lapsed user role"));
             }
             (None, None, Some(_), _) => {
                 let accounts: Vec<&str> = person.roles.keys().map(String::as_str).collect();
@@ -285,28 +172,17 @@ impl Service {
                     "/account",
                     format!("{} is in several accounts", person.key),
                 )
-                .fix(format!("name one of them: {}", accounts.join(", ")))
-                .into());
+                .fix(format!("name one of them: {}", accounts.join(", "))));
             }
         };
-        let may_be_in = person.is_super || person.roles.contains_key(&key);
-        let account = if may_be_in {
-            self.hold_account(tx, &key).await?
-        } else {
-            None
-        };
-        let unknown = || {
-            Problem::invalid(
-                "/account",
-                format!("{} is in no account {key:?}", person.key),
-            )
-            .fix("name an account that they have a role in")
-        };
-        Ok(Some(account.ok_or_else(unknown)?))
+        if person.is_super || person.roles.contains_key(&key) {
+            return Ok(Some(key));
+        }
+        Err(not_in(person, &key))
     }
 
     /// The one who gets a token must be one who may issue, also at the command line.
-    fn check_issuer(
+    pub(super) fn check_issuer(
         &self,
         person: &ServicePerson,
         account: Option<&ServiceAccount>,
@@ -394,6 +270,14 @@ impl Service {
     }
 }
 
+pub(super) fn not_in(person: &ServicePerson, account: &str) -> Problem {
+    Problem::invalid(
+        "/account",
+        format!("{} is in no account {account:?}", person.key),
+    )
+    .fix("name an account that they have a role in")
+}
+
 pub(super) fn first_secret(secret: &NewSecret, now: DateTime<Utc>) -> StoredSecret {
     StoredSecret {
         number: 1,
@@ -456,7 +340,7 @@ fn check_not_before(
     }
 }
 
-fn describe(credential: &Credential, account: Option<&ServiceAccount>) -> String {
+pub(super) fn describe(credential: &Credential, account: Option<&ServiceAccount>) -> String {
     let account = account.map_or("no account", |account| account.name.as_str());
     let role = credential.role.as_deref().unwrap_or("no role");
     let expires = match credential.expires_at {

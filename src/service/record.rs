@@ -48,7 +48,7 @@ impl<'a> Record<'a> {
         Ok(engine::merge_record(tx, policy, LOCAL_SOURCE, listed, now).await?)
     }
 
-    fn into_listed(self) -> ListedToken {
+    pub fn into_listed(self) -> ListedToken {
         let Self {
             credential, person, ..
         } = self;

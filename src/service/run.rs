@@ -1,5 +1,6 @@
 //! The tasks of a service that verifies: they read, follow what others change, and write uses.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::store::UseRow;
 
 use super::feed::{Feed, Memory};
 use super::mark::{Mark, RESUMED};
-use super::uses::rows;
+use super::uses::{SHARDS, rows};
 use super::{Error, Result, Service};
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
@@ -33,11 +34,20 @@ impl Service {
         let feed = self.feed(mark).await?;
         let service = Arc::clone(self);
         Ok(async move {
-            tokio::join!(
-                feed.run(stopping.clone()),
-                service.reader.run(stopping.clone()),
-                service.flush_regularly(stopping),
-            );
+            // Each by itself, so that none waits for another's work.
+            let work: [tokio::task::JoinHandle<()>; 3] = [
+                tokio::spawn(feed.run(stopping.clone())),
+                tokio::spawn(Arc::clone(&service).issue_waiting(stopping.clone())),
+                tokio::spawn(Arc::clone(&service).flush_regularly(stopping.clone())),
+            ];
+            service.reader.run(stopping).await;
+            for work in work {
+                if let Err(error) = work.await
+                    && error.is_panic()
+                {
+                    resume_unwind(error.into_panic());
+                }
+            }
             service.flush().await
         })
     }
@@ -75,21 +85,21 @@ impl Service {
 
     /// Writes the uses counted since the last call. What cannot be written stays in memory.
     pub async fn flush(&self) -> Result<()> {
-        let mut counted = self.uses.take();
-        // In order, so that two processes do not wait for each other.
-        counted.sort_by_key(|(token, _)| *token);
-        let mut rest = counted.as_slice();
-        while !rest.is_empty() {
-            let (page, next) = rest.split_at(rest.len().min(PAGE_TOKENS));
-            let rows = page
-                .iter()
-                .map(|(token, tallies)| rows(*token, tallies))
-                .collect();
-            if let Err(error) = self.write_uses(rows).await {
-                self.uses.put_back(rest.to_vec());
-                return Err(error);
+        for shard in 0..SHARDS {
+            let counted = self.uses.take(shard);
+            let mut rest = counted.as_slice();
+            while !rest.is_empty() {
+                let (page, next) = rest.split_at(rest.len().min(PAGE_TOKENS));
+                let rows = page
+                    .iter()
+                    .map(|(token, entry)| rows(*token, entry))
+                    .collect();
+                if let Err(error) = self.write_uses(rows).await {
+                    self.uses.put_back(rest);
+                    return Err(error);
+                }
+                rest = next;
             }
-            rest = next;
         }
         Ok(())
     }
@@ -105,7 +115,7 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    async fn flush_regularly(&self, stopping: CancellationToken) {
+    async fn flush_regularly(self: Arc<Self>, stopping: CancellationToken) {
         let mut ticks = interval_at(Instant::now() + FLUSH_INTERVAL, FLUSH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stopping.run_until_cancelled(ticks.tick()).await.is_some() {

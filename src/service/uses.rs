@@ -16,7 +16,7 @@ use crate::store::{AddressUse, UseRow};
 
 /// Instead of the number of a secret: a token that it was exchanged for was used.
 pub(super) const DERIVED: u32 = 0;
-const SHARDS: usize = 16;
+pub(super) const SHARDS: usize = 16;
 /// Tokens whose uses are in memory at a time.
 const MAX_TOKENS: usize = 200_000;
 /// Of one token, more than the addresses that the store keeps.
@@ -30,7 +30,7 @@ pub(super) struct Uses {
 }
 
 /// Most tokens are used with one secret from one address.
-struct Entry {
+pub(super) struct Entry {
     first: Tally,
     more: Option<Box<More>>,
 }
@@ -67,21 +67,20 @@ impl Uses {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Takes what was counted since the last call.
-    pub fn take(&self) -> Vec<(TokenId, Vec<Tally>)> {
-        let mut taken = Vec::new();
-        for shard in 0..SHARDS {
-            let entries = std::mem::take(&mut *self.lock(shard)).into_iter();
-            taken.extend(entries.map(|(token, entry)| (token, entry.tallies().collect())));
-        }
+    /// Takes a part of what was counted since it was last taken, in order of the tokens: what is taken is in memory
+    /// twice while uses are counted again.
+    pub fn take(&self, shard: usize) -> Vec<(TokenId, Entry)> {
+        let entries = std::mem::take(&mut *self.lock(shard));
+        let mut taken: Vec<_> = entries.into_iter().collect();
+        taken.sort_unstable_by_key(|(token, _)| *token);
         taken
     }
 
     /// Gives back what could not be written.
-    pub fn put_back(&self, taken: Vec<(TokenId, Vec<Tally>)>) {
-        for (token, tallies) in taken {
-            for tally in tallies {
-                self.count(token, tally);
+    pub fn put_back(&self, taken: &[(TokenId, Entry)]) {
+        for (token, entry) in taken {
+            for tally in entry.tallies() {
+                self.count(*token, tally);
             }
         }
     }
@@ -94,9 +93,9 @@ impl Uses {
 }
 
 /// The rows of a token, one an hour, in order.
-pub(super) fn rows(token: TokenId, tallies: &[Tally]) -> Vec<UseRow> {
+pub(super) fn rows(token: TokenId, entry: &Entry) -> Vec<UseRow> {
     let mut rows: BTreeMap<DateTime<Utc>, UseRow> = BTreeMap::new();
-    for tally in tallies {
+    for tally in entry.tallies() {
         let hour = tally.hour();
         let row = rows.entry(hour).or_insert_with(|| UseRow {
             token_id: token,
@@ -176,7 +175,8 @@ impl Tally {
 
     /// Of the same hour and the same secret.
     fn is_like(&self, other: &Self) -> bool {
-        self.secret == other.secret && self.hour() == other.hour()
+        let hour = |tally: &Self| tally.last_at.timestamp().div_euclid(3600);
+        self.secret == other.secret && hour(self) == hour(other)
     }
 
     fn add_to(&self, row: &mut UseRow) {
@@ -230,6 +230,13 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
+    fn take(uses: &Uses) -> Vec<(TokenId, Vec<Tally>)> {
+        let taken = (0..SHARDS).flat_map(|shard| uses.take(shard));
+        taken
+            .map(|(token, entry)| (token, entry.tallies().collect()))
+            .collect()
+    }
+
     #[test]
     fn uses_of_one_hour_secret_and_address_are_one_tally() {
         let uses = Uses::default();
@@ -240,7 +247,7 @@ mod tests {
         uses.count(token(1), Tally::new(Some(2), address(1), at(9)));
         uses.count(token(1), Tally::new(Some(1), address(2), at(9)));
         uses.count(token(1), Tally::new(Some(1), address(1), at(3609)));
-        let taken = uses.take();
+        let taken = take(&uses);
         let [(_, tallies)] = taken.as_slice() else {
             panic!("{taken:?}");
         };
@@ -252,7 +259,7 @@ mod tests {
         };
         assert_eq!(tallies[0], first);
         assert_eq!(tallies.len(), 5);
-        assert!(uses.take().is_empty());
+        assert!(take(&uses).is_empty());
     }
 
     #[test]
@@ -270,7 +277,7 @@ mod tests {
                 Tally::new(Some(1), address(last), at(last.into())),
             );
         }
-        let (_, tallies) = uses.take().remove(0);
+        let (_, tallies) = take(&uses).remove(0);
         assert_eq!(tallies.len(), MAX_TALLIES);
         assert_eq!(tallies.iter().map(|tally| tally.count).sum::<u32>(), 256);
         assert!(tallies.iter().any(|tally| tally.address == address(255)));
@@ -287,11 +294,11 @@ mod tests {
             uses.count(id(number), Tally::new(Some(1), address(1), at(0)));
         }
         assert_eq!(uses.lost(), 1);
-        let taken = uses.take();
+        let taken = uses.take(0);
         uses.count(id(0), Tally::new(Some(1), address(1), at(1)));
-        uses.put_back(taken);
+        uses.put_back(&taken);
         assert_eq!(uses.lost(), 1);
-        let counts = uses.take().into_iter().map(|(_, tallies)| tallies[0].count);
+        let counts = take(&uses).into_iter().map(|(_, tallies)| tallies[0].count);
         assert_eq!(u128::from(counts.sum::<u32>()), room + 1);
     }
 }

@@ -1,10 +1,11 @@
 //! The change feed: what changed that verification depends on. Whoever keeps copies in memory reads it.
 
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use crate::domain::TokenId;
 
-use super::{Result, Tx, guarded, on};
+use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -45,8 +46,20 @@ impl Change {
 
 impl Tx {
     pub async fn record_change(&mut self, change: &Change) -> Result<()> {
-        on!(self, c: Db => sqlx::query("INSERT INTO change (kind, key) VALUES ($1, $2)")
-            .bind(change.kind()).bind(change.key()).execute(c).await.map(drop))
+        self.record_changes(std::slice::from_ref(change)).await
+    }
+
+    pub async fn record_changes(&mut self, changes: &[Change]) -> Result<()> {
+        for chunk in changes.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("INSERT INTO change (kind, key) ");
+                query.push_values(chunk, |mut row, change| {
+                    row.push_bind(change.kind()).push_bind(change.key());
+                });
+                query.build().persistent(chunk.len() == 1).execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
     }
 
     /// The changes after an id, in order.

@@ -1,6 +1,6 @@
 //! Credentials: what lapsed verifies the tokens by that it issued.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
@@ -18,17 +18,6 @@ macro_rules! internal_kinds {
     };
 }
 pub(super) use internal_kinds;
-
-/// SQL: a credential counts in a limit at `$2`.
-macro_rules! counts {
-    () => {
-        concat!(
-            " AND state <> 'revoked' AND kind NOT IN ",
-            internal_kinds!(),
-            " AND (expires_at IS NULL OR expires_at > $2)"
-        )
-    };
-}
 
 fn encode_digest(digest: &Digest) -> String {
     digest
@@ -99,27 +88,44 @@ impl_from_row!(Credential, row => {
 
 impl Tx {
     pub async fn insert_credential(&mut self, credential: &Credential) -> Result<()> {
-        on!(self, c: Db => {
-            let old = credential.old_secret.as_ref();
-            sqlx::query(
-                "INSERT INTO credential (id, public_id, kind, issuer_key, account_key, role, scopes, networks, created_at,
-                    not_before, expires_at, state, digest, secret_number, secret_created_at, secret_used_at, old_digest,
-                    old_number, old_created_at, old_used_at, old_valid_until, parent, parent_secret, version)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                    $22, $23, $24)")
-                .bind(credential.id).bind(credential.public_id.as_str()).bind(credential.kind.as_str())
-                .bind(&credential.issuer).bind(&credential.account).bind(&credential.role)
-                .bind(credential.scopes.to_string()).bind(credential.networks.to_string()).bind(credential.created_at)
-                .bind(credential.not_before).bind(credential.expires_at).bind(credential.state.as_str())
-                .bind(encode_digest(&credential.secret.digest)).bind(i64::from(credential.secret.number))
-                .bind(credential.secret.created_at).bind(credential.secret.last_used_at)
-                .bind(old.map(|old| encode_digest(&old.secret.digest)))
-                .bind(old.map(|old| i64::from(old.secret.number))).bind(old.map(|old| old.secret.created_at))
-                .bind(old.and_then(|old| old.secret.last_used_at)).bind(old.map(|old| old.valid_until))
-                .bind(credential.parent.map(|parent| parent.id))
-                .bind(credential.parent.map(|parent| i64::from(parent.secret))).bind(credential.version).execute(c).await.map(drop)
-        })?;
-        self.record_change(&Change::Credential(credential.id)).await
+        self.insert_credentials(&[credential]).await
+    }
+
+    pub async fn insert_credentials(&mut self, credentials: &[&Credential]) -> Result<()> {
+        for chunk in credentials.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "INSERT INTO credential (id, public_id, kind, issuer_key, account_key, role, scopes, networks, created_at,
+                        not_before, expires_at, state, digest, secret_number, secret_created_at, secret_used_at, old_digest,
+                        old_number, old_created_at, old_used_at, old_valid_until, parent, parent_secret, version) ");
+                query.push_values(chunk, |mut row, credential| {
+                    let old = credential.old_secret.as_ref();
+                    row.push_bind(credential.id).push_bind(credential.public_id.as_str())
+                        .push_bind(credential.kind.as_str()).push_bind(&credential.issuer)
+                        .push_bind(&credential.account).push_bind(&credential.role)
+                        .push_bind(credential.scopes.to_string()).push_bind(credential.networks.to_string())
+                        .push_bind(credential.created_at).push_bind(credential.not_before)
+                        .push_bind(credential.expires_at).push_bind(credential.state.as_str())
+                        .push_bind(encode_digest(&credential.secret.digest))
+                        .push_bind(i64::from(credential.secret.number)).push_bind(credential.secret.created_at)
+                        .push_bind(credential.secret.last_used_at)
+                        .push_bind(old.map(|old| encode_digest(&old.secret.digest)))
+                        .push_bind(old.map(|old| i64::from(old.secret.number)))
+                        .push_bind(old.map(|old| old.secret.created_at))
+                        .push_bind(old.and_then(|old| old.secret.last_used_at))
+                        .push_bind(old.map(|old| old.valid_until))
+                        .push_bind(credential.parent.map(|parent| parent.id))
+                        .push_bind(credential.parent.map(|parent| i64::from(parent.secret)))
+                        .push_bind(credential.version);
+                });
+                query.build().persistent(chunk.len() == 1).execute(c).await.map(drop)
+            })?;
+        }
+        let changes: Vec<_> = credentials
+            .iter()
+            .map(|credential| Change::Credential(credential.id))
+            .collect();
+        self.record_changes(&changes).await
     }
 
     /// Writes what can change; the version counts up. Returns the new version, or `None` if there is no such credential.
@@ -196,18 +202,56 @@ impl Tx {
 
     /// How many tokens of an account count in its limit.
     pub async fn count_account_tokens(&mut self, account: &str, now: DateTime<Utc>) -> Result<u64> {
-        let count: i64 = on!(self, c: Db => sqlx::query_scalar(concat!(
-            "SELECT COUNT(*) FROM credential WHERE account_key = $1", counts!()))
-            .bind(account).bind(now).fetch_one(c).await)?;
-        Ok(count.unsigned_abs())
+        let counts = self.count_tokens_in(&[account], now).await?;
+        Ok(counts.get(account).copied().unwrap_or_default())
     }
 
     /// How many tokens of a user count in their limit.
     pub async fn count_user_tokens(&mut self, user: &str, now: DateTime<Utc>) -> Result<u64> {
-        let count: i64 = on!(self, c: Db => sqlx::query_scalar(concat!(
-            "SELECT COUNT(*) FROM credential WHERE issuer_key = $1", counts!()))
-            .bind(user).bind(now).fetch_one(c).await)?;
-        Ok(count.unsigned_abs())
+        let counts = self.count_tokens_of(&[user], now).await?;
+        Ok(counts.get(user).copied().unwrap_or_default())
+    }
+
+    /// How many tokens of each of these accounts count in its limit; accounts without any are left out.
+    pub async fn count_tokens_in(
+        &mut self,
+        accounts: &[&str],
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, u64>> {
+        self.count_tokens_by("account_key", accounts, now).await
+    }
+
+    /// How many tokens of each of these users count in their limit; users without any are left out.
+    pub async fn count_tokens_of(
+        &mut self,
+        users: &[&str],
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, u64>> {
+        self.count_tokens_by("issuer_key", users, now).await
+    }
+
+    async fn count_tokens_by(
+        &mut self,
+        column: &'static str,
+        keys: &[&str],
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, u64>> {
+        let mut counts = HashMap::new();
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            let rows: Vec<(String, i64)> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT ");
+                query.push(column).push(concat!(
+                    ", COUNT(*) FROM credential WHERE state <> 'revoked' AND kind NOT IN ", internal_kinds!(),
+                    " AND (expires_at IS NULL OR expires_at > ")).push_bind(now).push(") AND ")
+                    .push(column).push(" IN (");
+                push_list(&mut query, chunk.iter().copied());
+                query.push(") GROUP BY ").push(column);
+                query.build_query_as().persistent(chunk.len() == 1).fetch_all(c).await
+            })?;
+            let rows = rows.into_iter();
+            counts.extend(rows.map(|(key, count)| (key, count.unsigned_abs())));
+        }
+        Ok(counts)
     }
 
     /// Records that the text of the current secret was handed over.

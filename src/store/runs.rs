@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::time::MAX_INSTANT;
 
 use super::columns::push_list;
-use super::{Holder, Result, Tx, on};
+use super::{CHUNK_ROWS, Holder, Result, Tx, on};
 
 #[derive(Debug, Clone, FromRow)]
 pub struct RunRow {
@@ -174,11 +174,26 @@ impl Tx {
         entry: [&str; 3],
         reason: Option<&str>,
     ) -> Result<()> {
-        let [actor, action, subject] = entry;
-        on!(self, c: Db => sqlx::query(
-            "INSERT INTO audit (id, at, actor, action, subject, reason) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(id).bind(at).bind(actor).bind(action).bind(subject).bind(reason)
-            .execute(c).await.map(drop))
+        self.insert_audits(at, &[(id, entry, reason)]).await
+    }
+
+    /// Entries of one time.
+    pub async fn insert_audits(
+        &mut self,
+        at: DateTime<Utc>,
+        entries: &[(Uuid, [&str; 3], Option<&str>)],
+    ) -> Result<()> {
+        for chunk in entries.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("INSERT INTO audit (id, at, actor, action, subject, reason) ");
+                query.push_values(chunk, |mut row, (id, [actor, action, subject], reason)| {
+                    row.push_bind(*id).push_bind(at).push_bind(*actor).push_bind(*action).push_bind(*subject)
+                        .push_bind(*reason);
+                });
+                query.build().persistent(chunk.len() == 1).execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
     }
 
     /// A page of the audit trail since `since` and before `before`, newest first.

@@ -1,12 +1,12 @@
 //! The accounts of the token service.
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
 use crate::domain::service::ServiceAccount;
 
-use super::columns::impl_from_row;
-use super::{Change, Result, Tx, holding, locking, on};
+use super::columns::{impl_from_row, push_list};
+use super::{CHUNK_ROWS, Change, Result, Tx, on};
 
 impl_from_row!(ServiceAccount, row => {
     let max_tokens: Option<i64> = row.try_get("max_tokens")?;
@@ -39,16 +39,49 @@ impl Tx {
             .bind(key).fetch_optional(c).await)
     }
 
+    /// In order of their keys.
+    pub async fn find_service_accounts(&mut self, keys: &[&str]) -> Result<Vec<ServiceAccount>> {
+        self.load_locked_accounts(keys, "").await
+    }
+
     /// Loads an account and locks it until the transaction ends, so that its tokens can be counted.
     pub async fn lock_service_account(&mut self, key: &str) -> Result<Option<ServiceAccount>> {
-        let sql = locking!(self, "SELECT * FROM service_account WHERE key = $1");
-        on!(self, c: Db => sqlx::query_as(sql).bind(key).fetch_optional(c).await)
+        Ok(self.lock_service_accounts(&[key]).await?.pop())
+    }
+
+    /// As [`Tx::lock_service_account`], in order of their keys.
+    pub async fn lock_service_accounts(&mut self, keys: &[&str]) -> Result<Vec<ServiceAccount>> {
+        let lock = self.by_database("", " FOR UPDATE");
+        self.load_locked_accounts(keys, lock).await
     }
 
     /// Loads an account that cannot be removed or renamed until the transaction ends; others may hold it, too.
     pub async fn hold_service_account(&mut self, key: &str) -> Result<Option<ServiceAccount>> {
-        let sql = holding!(self, "SELECT * FROM service_account WHERE key = $1");
-        on!(self, c: Db => sqlx::query_as(sql).bind(key).fetch_optional(c).await)
+        Ok(self.hold_service_accounts(&[key]).await?.pop())
+    }
+
+    /// As [`Tx::hold_service_account`], in order of their keys.
+    pub async fn hold_service_accounts(&mut self, keys: &[&str]) -> Result<Vec<ServiceAccount>> {
+        let lock = self.by_database("", " FOR SHARE");
+        self.load_locked_accounts(keys, lock).await
+    }
+
+    async fn load_locked_accounts(
+        &mut self,
+        keys: &[&str],
+        lock: &'static str,
+    ) -> Result<Vec<ServiceAccount>> {
+        let mut accounts = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            let rows: Vec<ServiceAccount> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT * FROM service_account WHERE key IN (");
+                push_list(&mut query, chunk.iter().copied());
+                query.push(") ORDER BY key").push(lock);
+                query.build_query_as().persistent(chunk.len() == 1).fetch_all(c).await
+            })?;
+            accounts.extend(rows);
+        }
+        Ok(accounts)
     }
 
     /// A page of accounts after the key `after`.

@@ -10,7 +10,7 @@ use crate::domain::{Address, LOCAL_SOURCE};
 
 use super::columns::{decode_addresses, encode_addresses, impl_from_row, push_list};
 use super::people::lost_statuses;
-use super::{CHUNK_ROWS, Change, Result, Tx, holding, locking, on};
+use super::{CHUNK_ROWS, Change, Result, Tx, locking, on};
 
 /// A user with one of their roles.
 struct UserRow {
@@ -80,13 +80,35 @@ impl Tx {
 
     /// Loads a user and locks them until the transaction ends.
     pub async fn lock_service_user(&mut self, key: &str) -> Result<Option<ServicePerson>> {
-        let sql = locking!(self, "SELECT key FROM service_user WHERE key = $1");
-        let found: Option<String> =
-            on!(self, c: Db => sqlx::query_scalar(sql).bind(key).fetch_optional(c).await)?;
-        match found {
-            Some(key) => self.find_service_user(&key).await,
-            None => Ok(None),
+        Ok(self.lock_service_users(&[key]).await?.pop())
+    }
+
+    /// Loads users in order of their keys, and locks them until the transaction ends.
+    pub async fn lock_service_users(&mut self, keys: &[&str]) -> Result<Vec<ServicePerson>> {
+        let lock = self.by_database("", " FOR UPDATE");
+        self.load_locked_users(keys, lock).await
+    }
+
+    /// Loads users in order of their keys, who cannot be changed until the transaction ends; others may hold them, too.
+    pub async fn hold_service_users(&mut self, keys: &[&str]) -> Result<Vec<ServicePerson>> {
+        let lock = self.by_database("", " FOR SHARE");
+        self.load_locked_users(keys, lock).await
+    }
+
+    async fn load_locked_users(
+        &mut self,
+        keys: &[&str],
+        lock: &'static str,
+    ) -> Result<Vec<ServicePerson>> {
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT key FROM service_user WHERE key IN (");
+                push_list(&mut query, chunk.iter().copied());
+                query.push(") ORDER BY key").push(lock);
+                query.build().persistent(chunk.len() == 1).fetch_all(c).await.map(drop)
+            })?;
         }
+        self.find_service_users(keys).await
     }
 
     /// Locks everybody with a role in an account until the transaction ends.
@@ -97,17 +119,6 @@ impl Tx {
              ORDER BY key"
         );
         on!(self, c: Db => sqlx::query(sql).bind(account).fetch_all(c).await.map(drop))
-    }
-
-    /// Loads a user who cannot be changed until the transaction ends; others may hold them, too.
-    pub async fn hold_service_user(&mut self, key: &str) -> Result<Option<ServicePerson>> {
-        let sql = holding!(self, "SELECT key FROM service_user WHERE key = $1");
-        let found: Option<String> =
-            on!(self, c: Db => sqlx::query_scalar(sql).bind(key).fetch_optional(c).await)?;
-        match found {
-            Some(key) => self.find_service_user(&key).await,
-            None => Ok(None),
-        }
     }
 
     /// Adds a user unless there is one with this key, so that they can be locked. Returns whether they are new.

@@ -18,6 +18,7 @@ use lapsed::service::preferences::PreferenceChange;
 use lapsed::store::Store;
 use rstest::rstest;
 use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, Fresh};
 use crate::world::{self, now};
@@ -93,6 +94,25 @@ impl World {
             clock,
             fresh,
         }
+    }
+
+    /// Replicas of the service that serve until it is stopped; the service itself for none.
+    async fn serve(&self, count: usize) -> (CancellationToken, Vec<Arc<Service>>) {
+        let stopping = CancellationToken::new();
+        let mut replicas = Vec::new();
+        for _ in 0..count {
+            let (store, clock) = (self.store.clone(), self.clock.clone());
+            let terms = Arc::new(self.service.terms().clone());
+            let policy = Arc::new(self.service.policy().clone());
+            let replica = Service::open(store, clock, terms, policy);
+            let work = replica.start(None, stopping.clone()).await.unwrap();
+            tokio::spawn(work);
+            replicas.push(replica);
+        }
+        if replicas.is_empty() {
+            replicas.push(Arc::clone(&self.service));
+        }
+        (stopping, replicas)
     }
 
     async fn issue(&self, user: &str) -> Issued {
@@ -191,11 +211,16 @@ async fn an_issued_token_is_watched_like_any_other(#[values(Sqlite, Postgres)] d
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_concurrent_issues_give_exactly_fifty(#[values(Sqlite, Postgres)] db: Db) {
+async fn a_thousand_concurrent_issues_give_exactly_fifty(
+    #[values(Sqlite, Postgres)] db: Db,
+    // Those that serve issue what is asked for at the same time in one transaction.
+    #[values(0, 1, 2)] serving: usize,
+) {
     let world = World::new(db, Terms::default()).await;
+    let (stopping, replicas) = world.serve(serving).await;
     let tasks: Vec<_> = (0..1000)
-        .map(|_| {
-            let service = Arc::clone(&world.service);
+        .map(|number| {
+            let service = Arc::clone(&replicas[number % replicas.len()]);
             tokio::spawn(async move {
                 service
                     .issue(&operator(), &new_token("uma@example.org"))
@@ -229,6 +254,79 @@ async fn a_thousand_concurrent_issues_give_exactly_fifty(#[values(Sqlite, Postgr
     let (operator, new) = (operator(), new_token("vic@example.org"));
     let refused = world.service.issue(&operator, &new).await;
     assert_eq!(problem(refused).kind, ProblemKind::LimitReached);
+    stopping.cancel();
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_issued_together_is_refused_one_by_one(#[values(Sqlite, Postgres)] db: Db) {
+    let terms = Terms {
+        per_user: 20,
+        ..Terms::default()
+    };
+    let world = World::new(db, terms).await;
+    let admin = world.issue("ada@example.org").await;
+    let (admin, ended) = (
+        world.caller(&admin).await,
+        world.issue("ada@example.org").await,
+    );
+    let gone = world.caller(&ended).await;
+    let id = ended.credential.id;
+    world.service.delete(&operator(), id, None).await.unwrap();
+    let vic = "vic@example.org";
+    world
+        .service
+        .set_user_enabled(&operator(), vic, false, None)
+        .await
+        .unwrap();
+    let (stopping, replicas) = world.serve(1).await;
+    let of = |user: &str, account: Option<&str>| NewToken {
+        account: account.map(str::to_owned),
+        ..new_token(user)
+    };
+    let asked = [
+        (operator(), of("uma@example.org", None), None),
+        (operator(), of("nobody@example.org", None), Some("/user")),
+        (operator(), of(vic, None), Some("")),
+        (
+            operator(),
+            of("oto@example.org", Some("acme")),
+            Some("/account"),
+        ),
+        (operator(), of("oto@example.org", None), None),
+        (gone, of("", None), Some("")),
+        (admin, of("", None), None),
+    ];
+    let tasks: Vec<_> = (0..140)
+        .map(|number| {
+            let (actor, new, refused) = asked[number % asked.len()].clone();
+            let service = Arc::clone(&replicas[0]);
+            tokio::spawn(async move { (service.issue(&actor, &new).await, new, refused) })
+        })
+        .collect();
+    let (mut made, mut full) = (0, 0);
+    for task in tasks {
+        let (result, new, refused) = task.await.unwrap();
+        match (result, refused) {
+            (Ok(issued), None) => {
+                assert!(world.works(&issued).await, "{new:?}");
+                made += 1;
+            }
+            (result, refused) => {
+                let problem = problem(result);
+                if problem.kind == ProblemKind::LimitReached {
+                    assert_eq!(problem.limit, Some((20, 20)), "{new:?}");
+                    full += 1;
+                } else {
+                    assert_eq!(Some(problem.pointer.unwrap_or("")), refused, "{problem:?}");
+                }
+            }
+        }
+    }
+    // The administrator had one before.
+    assert_eq!((made, full), (59, 1));
+    stopping.cancel();
     world.store.close().await;
 }
 
