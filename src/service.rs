@@ -23,6 +23,7 @@ pub mod pages;
 mod people;
 pub mod policy_check;
 pub mod preferences;
+mod queue;
 mod reach;
 mod reader;
 mod record;
@@ -73,7 +74,7 @@ pub struct Service {
     policy: Arc<Policy>,
     cache: Arc<Cache>,
     reader: Reader,
-    issuing: issuing::Queue,
+    issuing: queue::Queue,
     uses: Uses,
     shown: Arc<Shown>,
     counters: Counters,
@@ -92,7 +93,7 @@ impl Service {
             terms,
             policy,
             cache,
-            issuing: issuing::Queue::default(),
+            issuing: queue::Queue::default(),
             uses: Uses::default(),
             shown: Arc::default(),
             counters: Counters::default(),

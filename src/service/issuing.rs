@@ -2,11 +2,10 @@
 //! all of them durable, and no statement is run for each of them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::service::{
@@ -18,31 +17,12 @@ use crate::store::{Retries, Tx};
 
 use super::issue::{Issued, Once, Outcome, check_description, check_name, describe, not_in};
 use super::limits::Places;
+use super::queue::{Waiting, Wanted};
 use super::record::Record;
 use super::{Error, Service, audit};
 
 /// Tokens that one transaction issues.
 const MAX_BATCH: usize = 64;
-const MAX_WAITING: usize = 1024;
-
-/// A token that somebody asks for.
-struct Wanted {
-    actor: Actor,
-    new: NewToken,
-}
-
-struct Waiting {
-    wanted: Wanted,
-    answer: oneshot::Sender<Result<Issued, Error>>,
-}
-
-/// Tokens that wait to be issued together.
-pub(super) struct Queue {
-    sender: mpsc::Sender<Waiting>,
-    /// Taken by the first [`Service::issue_waiting`].
-    receiver: Mutex<Option<mpsc::Receiver<Waiting>>>,
-    is_running: AtomicBool,
-}
 
 /// A token that may be issued, unless there is no place for it.
 struct Draft<'a> {
@@ -56,33 +36,6 @@ struct Made<'a> {
     draft: Draft<'a>,
     credential: Credential,
     secret: NewSecret,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        Self {
-            sender,
-            receiver: Mutex::new(Some(receiver)),
-            is_running: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Queue {
-    /// `None` if nobody issues what waits here.
-    async fn ask(&self, actor: &Actor, new: &NewToken) -> Option<Result<Issued, Error>> {
-        if !self.is_running.load(Ordering::Acquire) {
-            return None;
-        }
-        let (answer, answered) = oneshot::channel();
-        let wanted = Wanted {
-            actor: actor.clone(),
-            new: new.clone(),
-        };
-        self.sender.send(Waiting { wanted, answer }).await.ok()?;
-        answered.await.ok()
-    }
 }
 
 impl Service {
@@ -249,7 +202,7 @@ impl Service {
         let mut places = self.count_places(tx, &accounts, &people, now).await?;
         let asked = wanted.iter().map(|wanted| &wanted.new).zip(actors);
         let made = asked.map(|(new, actor)| {
-            let draft = draft(new, actor?, &people, &accounts)?;
+            let draft = Self::draft(new, actor?, &people, &accounts)?;
             self.make(draft, &mut places, now)
         });
         let made: Vec<Result<Made<'_>, Problem>> = made.collect();
@@ -361,32 +314,34 @@ impl Service {
     }
 }
 
-fn draft<'a>(
-    new: &'a NewToken,
-    actor: Actor,
-    people: &'a HashMap<String, ServicePerson>,
-    accounts: &'a HashMap<String, ServiceAccount>,
-) -> Result<Draft<'a>, Problem> {
-    let key = Service::issuer_key(&actor, new)?;
-    let person = people.get(&key).ok_or_else(|| {
-        Problem::invalid("/user", format!("there is no user {key}"))
-            .fix(format!("add them with: lapsed user add {key}"))
-    })?;
-    if !person.is_enabled() {
-        return Err(Problem::new(
-            ProblemKind::Conflict,
-            format!("the user {key} is disabled, so their tokens do not work"),
-        )
-        .fix(format!("enable them with: lapsed user enable {key}")));
+impl Service {
+    fn draft<'a>(
+        new: &'a NewToken,
+        actor: Actor,
+        people: &'a HashMap<String, ServicePerson>,
+        accounts: &'a HashMap<String, ServiceAccount>,
+    ) -> Result<Draft<'a>, Problem> {
+        let key = Self::issuer_key(&actor, new)?;
+        let person = people.get(&key).ok_or_else(|| {
+            Problem::invalid("/user", format!("there is no user {key}"))
+                .fix(format!("add them with: lapsed user add {key}"))
+        })?;
+        if !person.is_enabled() {
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                format!("the user {key} is disabled, so their tokens do not work"),
+            )
+            .fix(format!("enable them with: lapsed user enable {key}")));
+        }
+        let account = match Self::choose_account(&actor, new, person)? {
+            Some(key) => Some(accounts.get(&key).ok_or_else(|| not_in(person, &key))?),
+            None => None,
+        };
+        Ok(Draft {
+            new,
+            actor,
+            person,
+            account,
+        })
     }
-    let account = match Service::choose_account(&actor, new, person)? {
-        Some(key) => Some(accounts.get(&key).ok_or_else(|| not_in(person, &key))?),
-        None => None,
-    };
-    Ok(Draft {
-        new,
-        actor,
-        person,
-        account,
-    })
 }
