@@ -28,6 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use connections::{Connection, Connections};
 
+pub use connections::Share;
+
 /// Maximum time for a TLS handshake and for a request's head, and maximum idle time of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response in progress may take when the daemon stops.
@@ -59,8 +61,22 @@ impl Listener {
         A: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send,
     {
+        self.serve_shared(None, answer, stopping).await
+    }
+
+    /// As [`Listener::serve`], with a limit for each client.
+    pub async fn serve_shared<A, F>(
+        self,
+        share: Option<Share>,
+        answer: A,
+        stopping: CancellationToken,
+    ) -> io::Result<()>
+    where
+        A: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send,
+    {
         let tasks = TaskTracker::new();
-        let connections = Connections::new(self.max_connections);
+        let connections = Connections::new(self.max_connections, share);
         let tls = self.tls.map(TlsAcceptor::from);
         while let Some((stream, address, connection)) =
             next_connection(&self.tcp, &connections, &stopping).await
@@ -92,8 +108,11 @@ async fn next_connection(
     loop {
         match stopping.run_until_cancelled(listener.accept()).await? {
             Ok((stream, peer)) => {
-                let connection = stopping.run_until_cancelled(connections.admit()).await?;
-                return Some((stream, peer.ip().to_canonical(), connection));
+                let address = peer.ip().to_canonical();
+                let admitted = connections.admit(address);
+                if let Some(connection) = stopping.run_until_cancelled(admitted).await? {
+                    return Some((stream, address, connection));
+                }
             }
             Err(error) if is_client_error(&error) => {}
             Err(error) => {

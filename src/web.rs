@@ -24,13 +24,15 @@ use std::io;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::Listener;
+use crate::listener::{Listener, Share};
 
 pub use address::ClientAddress;
 pub use state::{AppState, Settings, SourcePages, Web};
 
 /// Connections served at once.
 pub const MAX_CONNECTIONS: usize = 1024;
+/// Of one client that is no trusted proxy.
+const MAX_CONNECTIONS_OF_CLIENT: usize = 64;
 
 /// Serves until `stopping` is cancelled, then completes the responses in progress.
 pub async fn serve(
@@ -39,8 +41,12 @@ pub async fn serve(
     stopping: CancellationToken,
 ) -> io::Result<()> {
     let routes = TowerToHyperService::new(routes::router(&web));
+    let share = Share {
+        max: MAX_CONNECTIONS_OF_CLIENT,
+        exempt: web.settings.trusted_proxies.clone(),
+    };
     let answer = move |peer, request| answer::answer(web.clone(), routes.clone(), peer, request);
-    listener.serve(answer, stopping).await
+    listener.serve_shared(Some(share), answer, stopping).await
 }
 
 #[cfg(test)]

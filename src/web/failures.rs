@@ -11,6 +11,8 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+use crate::network::client_key;
+
 const PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Addresses that are remembered; further ones share one limit.
 const MAX_ADDRESSES: usize = 50_000;
@@ -74,13 +76,7 @@ impl RateLimit {
                 return OVERFLOW;
             }
         }
-        match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let network = u128::from(address) & (u128::MAX << 64);
-                IpAddr::V6(Ipv6Addr::from(network))
-            }
-            v4 @ IpAddr::V4(_) => v4,
-        }
+        client_key(address)
     }
 
     /// At most once in a while, because it reads all addresses.
