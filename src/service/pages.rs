@@ -102,6 +102,15 @@ impl Service {
         Ok(self.store.begin_short_read().await?.load_uses(id).await?)
     }
 
+    /// Whether the current secret of this token may never have been handed over.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn is_never_shown(&self, id: TokenId) -> Result<bool, Error> {
+        let mut tx = self.store.begin_short_read().await?;
+        Ok(tx.is_never_shown(id).await?)
+    }
+
     /// # Errors
     /// If the actor may not read tokens.
     pub async fn summarize(&self, actor: &Actor) -> Result<Summary, Error> {

@@ -260,20 +260,15 @@ impl Tx {
             .bind(id).bind(at).execute(c).await.map(drop))
     }
 
-    /// Those of which nobody can have the current secret, because the text may not have been handed over.
-    pub async fn find_never_shown(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
-        let mut found = HashSet::new();
-        for chunk in ids.chunks(CHUNK_ROWS) {
-            found.extend(on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new(
-                    "SELECT id FROM credential WHERE shown_at IS NULL AND secret_used_at IS NULL AND id IN (");
-                push_list(&mut query, chunk);
-                query.push(")");
-                query.build_query_scalar::<TokenId>().fetch_all(c).await
-            })?);
-        }
-        Ok(found)
+    /// Whether nobody may have the current secret: it is not recorded that its text was handed over, and it was never
+    /// used.
+    pub async fn is_never_shown(&mut self, id: TokenId) -> Result<bool> {
+        let found: Option<TokenId> = on!(self, c: Db => sqlx::query_scalar(
+            "SELECT id FROM credential WHERE id = $1 AND shown_at IS NULL AND secret_used_at IS NULL")
+            .bind(id).fetch_optional(c).await)?;
+        Ok(found.is_some())
     }
+
     /// Which of these tokens belong to machine users.
     pub async fn find_machine_tokens(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
         let mut found = HashSet::new();

@@ -686,7 +686,14 @@ fn one_token_as_one_json_object() {
     );
     let mut expected = TokenDetail::keys();
     expected.push("notices");
-    let issued = ["not_before", "secrets", "use", "addresses", "refused_uses"];
+    let issued = [
+        "not_before",
+        "secrets",
+        "use",
+        "addresses",
+        "refused_uses",
+        "never_shown",
+    ];
     expected.extend(issued);
     assert_eq!(keys(&detail()), expected);
 }

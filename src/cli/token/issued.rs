@@ -17,6 +17,7 @@ pub(in crate::cli) struct IssuedToken {
     credential: Credential,
     secrets: Vec<SecretRow>,
     uses: Uses,
+    is_never_shown: bool,
 }
 
 type IssuedField = (
@@ -26,7 +27,7 @@ type IssuedField = (
 
 impl IssuedToken {
     /// The keys of its JSON object; null or empty for a token of another source.
-    pub const FIELDS: [IssuedField; 5] = [
+    pub const FIELDS: [IssuedField; 6] = [
         ("not_before", |issued, _| {
             rfc3339(issued.and_then(|issued| issued.credential.not_before))
         }),
@@ -43,6 +44,9 @@ impl IssuedToken {
         ("refused_uses", |issued, now| {
             issued.map_or(Value::Null, |issued| issued.refused_uses(now))
         }),
+        ("never_shown", |issued, _| {
+            json!(issued.is_some_and(|issued| issued.is_never_shown))
+        }),
     ];
 
     /// `None` for a token of another source.
@@ -56,6 +60,7 @@ impl IssuedToken {
         Ok(Some(Self {
             secrets: std::iter::once(current).chain(old).collect(),
             uses: tx.load_uses(id).await?,
+            is_never_shown: tx.is_never_shown(id).await?,
             credential,
         }))
     }
@@ -101,6 +106,12 @@ impl IssuedToken {
         ]);
         sheet.section("Secrets");
         sheet.table(&self.secrets, &[]);
+        if self.is_never_shown {
+            let number = self.credential.secret.number;
+            sheet.text(&format!(
+                "Secret {number} was never shown, as far as lapsed knows. If nobody has it: `lapsed token regenerate`."
+            ));
+        }
         sheet.section("Use");
         let accepted: i64 = self.uses.hours.iter().map(|hour| hour.ok).sum();
         let count = |count: i64, noun| quantity(u64::try_from(count).unwrap_or(0), noun);

@@ -64,17 +64,24 @@ pub async fn answer_again(web: &Web, request: Option<&Repeatable>) -> ApiResult<
     }
 }
 
-/// The answer with a secret.
-pub fn respond(status: StatusCode, answer: &str) -> Response<Body> {
-    let Ok(answer) = serde_json::from_str::<Answer>(answer) else {
-        return axum::response::IntoResponse::into_response(ApiError::internal());
-    };
-    let body = Bytes::from(serde_json::to_vec(&answer.body).unwrap_or_default());
-    respond_with(status, &answer, Body::from(body))
+/// The answer that was given before. Whoever made the first request may not have got it.
+pub fn respond_again(web: &Web, status: StatusCode, answer: &str) -> Response<Body> {
+    match serde_json::from_str::<Answer>(answer) {
+        Ok(answer) => respond(web, status, &answer),
+        Err(_) => axum::response::IntoResponse::into_response(ApiError::internal()),
+    }
 }
 
-fn respond_with(status: StatusCode, answer: &Answer, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+/// The answer with a secret, which counts as shown once the body is handed over.
+fn respond(web: &Web, status: StatusCode, answer: &Answer) -> Response<Body> {
+    let body = ShownBody {
+        data: Some(Bytes::from(
+            serde_json::to_vec(&answer.body).unwrap_or_default(),
+        )),
+        service: Arc::clone(&web.service),
+        id: answer.id,
+    };
+    let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let json = HeaderValue::from_static("application/json");
@@ -99,22 +106,13 @@ fn make_answer(web: &Web, issued: &Issued, now: DateTime<Utc>) -> Answer {
     }
 }
 
-/// The first answer: the token counts as shown once its body is handed over.
-fn respond_first(web: &Web, status: StatusCode, issued: &Issued) -> Response<Body> {
-    let answer = make_answer(web, issued, web.service.now());
-    let data = Bytes::from(serde_json::to_vec(&answer.body).unwrap_or_default());
-    let body = ShownBody {
-        data: Some(data),
-        service: Arc::clone(&web.service),
-        id: answer.id,
-    };
-    respond_with(status, &answer, Body::new(body))
-}
-
 fn finish(web: &Web, status: StatusCode, outcome: Outcome) -> Response<Body> {
     match outcome {
-        Outcome::Made(issued) => respond_first(web, status, &issued),
-        Outcome::Again(answer) => respond(status, &answer),
+        Outcome::Made(issued) => {
+            let answer = make_answer(web, &issued, web.service.now());
+            respond(web, status, &answer)
+        }
+        Outcome::Again(answer) => respond_again(web, status, &answer),
     }
 }
 
@@ -207,7 +205,7 @@ pub async fn regenerate_token(
     let path = format!("/api/v1/tokens/{id}/regenerate");
     let repeatable = repeatable(&headers, &caller, &path, &bytes)?;
     if let Some(answer) = answer_again(&web, repeatable.as_ref()).await? {
-        return Ok(respond(StatusCode::OK, &answer));
+        return Ok(respond_again(&web, StatusCode::OK, &answer));
     }
     precondition.require(version)?;
     let how = parse_json::<RegenerateToken>(&bytes)?.read()?;

@@ -79,6 +79,8 @@ pub struct TokenDetail {
     pub uses: Vec<HourBody>,
     pub addresses: Vec<AddressBody>,
     pub refused_uses: RefusedBody,
+    /// Whether the current secret may never have been handed over: regenerate the token if nobody has it.
+    pub never_shown: bool,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -172,7 +174,7 @@ impl TokenBody {
 }
 
 impl TokenDetail {
-    pub fn new(item: TokenItem, uses: Uses, now: DateTime<Utc>) -> Self {
+    pub fn new(item: TokenItem, uses: Uses, never_shown: bool, now: DateTime<Utc>) -> Self {
         let secrets = item.credential.as_ref().map(secrets).unwrap_or_default();
         let refused_hours = uses.hours.iter().filter(|hour| hour.refused > 0);
         let count = refused_hours.map(|hour| hour.refused).sum();
@@ -201,6 +203,7 @@ impl TokenDetail {
                 last_at: refused.iter().map(|used| used.last_at).max(),
                 addresses: refused.into_iter().map(address).collect(),
             },
+            never_shown,
         }
     }
 }

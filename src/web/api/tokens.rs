@@ -104,7 +104,7 @@ pub async fn create_token(
     let bytes = request.json_or_empty_bytes().await?;
     let repeatable = secrets::repeatable(&headers, &caller, PATH, &bytes)?;
     if let Some(answer) = secrets::answer_again(&web, repeatable.as_ref()).await? {
-        return Ok(secrets::respond(StatusCode::CREATED, &answer));
+        return Ok(secrets::respond_again(&web, StatusCode::CREATED, &answer));
     }
     let new = parse_json::<CreateToken>(&bytes)?.read()?;
     secrets::issue(&web, &caller, &new, repeatable.as_ref()).await
@@ -158,7 +158,8 @@ pub async fn show_token(
         .as_ref()
         .map(|credential| credential.version);
     let manage_url = manage_url(&web, &item);
-    let mut detail = TokenDetail::new(item, uses, web.service.now());
+    let never_shown = web.service.is_never_shown(id).await?;
+    let mut detail = TokenDetail::new(item, uses, never_shown, web.service.now());
     detail.token.manage_url = manage_url;
     Ok(with_etag(Json(detail).into_response(), version))
 }
