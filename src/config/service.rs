@@ -11,13 +11,12 @@ use super::field::{Field, MAX_DURATION, Parsed};
 use super::table::Table;
 use crate::domain::Name;
 use crate::domain::service::{
-    Kind, KindTerms, LeakKey, Profile, Roles, ScopeInfo, Scopes, Terms, WhoIssues,
+    Kind, KindTerms, LeakKey, MAX_TOKEN_LIMIT, Profile, Roles, ScopeInfo, Scopes, Terms, WhoIssues,
 };
 use crate::time::format_span;
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 const YEAR: TimeDelta = TimeDelta::days(365);
-const MAX_TOKENS: u64 = 1_000_000_000;
 const P256_HEAD: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
@@ -64,7 +63,7 @@ pub(super) fn terms(mut table: Table) -> Option<Terms> {
         }
         terms.roles = roles;
     }
-    let limits = 0..=MAX_TOKENS;
+    let limits = 0..=MAX_TOKEN_LIMIT;
     terms.per_account = table.integer("per_account", terms.per_account, limits.clone());
     terms.per_user = table.integer("per_user", terms.per_user, limits);
     terms.issuers = table.choice("issuers", &ISSUERS, terms.issuers);

@@ -24,6 +24,6 @@ pub use request::{
 pub use rights::{Grant, Operation, Subject, who_issues};
 pub use role::{Rank, Roles};
 pub use scope::{InvalidScope, Scopes};
-pub use terms::{KindTerms, LeakKey, Profile, ScopeInfo, Terms, WhoIssues};
+pub use terms::{KindTerms, LeakKey, MAX_TOKEN_LIMIT, Profile, ScopeInfo, Terms, WhoIssues};
 pub use token_string::{Digest, InvalidToken, NewSecret, Presented, PublicId};
 pub use verdict::{Access, Refusal, judge, judge_again};

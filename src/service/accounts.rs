@@ -2,7 +2,7 @@
 
 use crate::domain::account_key;
 use crate::domain::service::{
-    Actor, CredentialState, Operation, Problem, ProblemKind, ServiceAccount,
+    Actor, CredentialState, MAX_TOKEN_LIMIT, Operation, Problem, ProblemKind, ServiceAccount,
 };
 use crate::store::{Change, Tx};
 use crate::text::{self, is_unsafe};
@@ -22,6 +22,7 @@ impl Service {
     ) -> Result<ServiceAccount, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let name = check_name("/name", name)?;
+        check_limit(max_tokens)?;
         let now = self.clock.now();
         let account = ServiceAccount {
             key: account_key(&name),
@@ -84,6 +85,7 @@ impl Service {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let now = self.clock.now();
         let mut account = find_account(&mut tx, name).await?;
+        check_limit(max_tokens)?;
         account.max_tokens = max_tokens;
         tx.set_account_limit(&account.key, max_tokens).await?;
         let facts = match max_tokens {
@@ -223,6 +225,17 @@ pub(super) fn check_name(pointer: &'static str, name: &str) -> Result<String, Pr
         pointer,
         format!("a name has 1 to {MAX_NAME} characters, and no control characters"),
     ))
+}
+
+fn check_limit(max_tokens: Option<u64>) -> Result<(), Problem> {
+    match max_tokens {
+        Some(limit) if limit > MAX_TOKEN_LIMIT => Err(Problem::invalid(
+            "/max_tokens",
+            format!("a limit is at most {MAX_TOKEN_LIMIT}"),
+        )
+        .fix("write 0 for no limit")),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn taken(what: &str, name: &str) -> Problem {

@@ -12,6 +12,8 @@ use crate::time::{format_span, shift};
 
 pub use profile::Profile;
 
+/// The largest limit of tokens of an account or a user.
+pub const MAX_TOKEN_LIMIT: u64 = 1_000_000_000;
 /// From here on an expiry counts as never, as it does at every source.
 const NEVER_FROM: DateTime<Utc> =
     DateTime::from_timestamp(7_258_118_400, 0).expect("the year 2200");

@@ -73,7 +73,7 @@ pub struct UpdateAccount {
     name: Option<String>,
     /// Null for the limit of the policy, 0 for no limit.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000_000)]
     max_tokens: Option<Option<u32>>,
 }
 

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, Uri};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -110,9 +110,7 @@ pub async fn list_tokens(
     let list = List::new(&web, &caller, PATH, &query).await?;
     let now = web.service.now();
     let within = query.expires_within.as_deref();
-    let within = within
-        .map(|span| read_span("?expires_within", span))
-        .transpose()?;
+    let within = within.map(read_within).transpose()?;
     let filter = PageFilter {
         issued_by: query.issued_by.as_deref().map(account_key),
         role: query.role,
@@ -141,6 +139,15 @@ pub async fn list_tokens(
         .await?;
     let position = |item: &TokenItem| position(item, sort);
     Ok(list.page(&uri, items, position, |item| body(&web, item, now)))
+}
+
+/// One number and one unit, as the document says.
+fn read_within(text: &str) -> ApiResult<TimeDelta> {
+    let number = text.trim_end_matches(|letter| "smhdw".contains(letter));
+    let is_plain = text.len() == number.len() + 1
+        && (1..=4).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit());
+    read_span("?expires_within", if is_plain { text } else { "" })
 }
 
 fn position(item: &TokenItem, sort: TokenSort) -> Position {
