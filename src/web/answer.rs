@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use super::problem::{ApiError, PROBLEM_JSON};
 use super::state::{AppState, Note, RequestContext};
 use super::verify::verify_caller;
+use crate::domain::service::Presented;
 use crate::listener::Peer;
 
 const JSON: &str = "application/json";
@@ -115,9 +116,19 @@ fn explain(
     *response.body_mut() = if is_oauth {
         error.oauth_body()
     } else {
-        error.body(path, &context.id().to_string())
+        error.body(&without_tokens(path), &context.id().to_string())
     };
     response
+}
+
+/// A token in the path is a mistake, and nothing that repeats the path should repeat it.
+fn without_tokens(path: &str) -> String {
+    let parts = path.split('/');
+    let parts = parts.map(|part| match Presented::parse(part) {
+        Ok(_) => "TOKEN",
+        Err(_) => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 fn has_body_of_ours(headers: &HeaderMap) -> bool {

@@ -202,8 +202,17 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = pointer_of(error.path());
-        ApiError::invalid(vec![ProblemItem::new(pointer, error.inner().to_string())])
+        ApiError::invalid(vec![ProblemItem::new(pointer, describe(error.inner()))])
     })
+}
+
+/// Without the value, which may be a secret in the wrong place.
+fn describe(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("It must be {expected}"),
+        None => text,
+    }
 }
 
 /// Pairs of names and values, as in a query or a form.
@@ -226,7 +235,7 @@ fn read_pairs<T: DeserializeOwned>(text: &str, mark: &str) -> ApiResult<T> {
     let pairs = serde_urlencoded::Deserializer::new(pairs);
     serde_path_to_error::deserialize(pairs).map_err(|error| {
         let pointer = format!("{mark}{}", error.path());
-        ApiError::invalid(vec![ProblemItem::new(pointer, error.inner().to_string())])
+        ApiError::invalid(vec![ProblemItem::new(pointer, describe(error.inner()))])
     })
 }
 
