@@ -12,6 +12,7 @@
 mod assert;
 mod bad_responses;
 mod clusters;
+mod connections;
 mod daemon;
 mod devtron;
 mod directories;
@@ -47,8 +48,13 @@ mod rancher;
 mod refusals;
 mod replaced;
 mod response;
+mod revoking;
 mod scim;
+#[path = "../support/secret_forms.rs"]
+mod secret_forms;
+mod secrets;
 mod service_cli;
+mod service_kills;
 mod several;
 mod sources;
 mod sql;

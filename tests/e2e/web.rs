@@ -1,7 +1,7 @@
 //! The web listener of the daemon.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
@@ -64,6 +64,17 @@ pub fn secret(issued: &Value) -> &str {
 
 /// Sends a request with a header for each pair.
 pub fn send(port: u16, request: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let answer = try_send(port, request, headers, body).unwrap();
+    answer.unwrap_or_else(|| panic!("no whole answer to {request}"))
+}
+
+/// As [`send`] to a server that may end meanwhile. `None` if the answer is not whole.
+pub fn try_send(
+    port: u16,
+    request: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Option<Answer>> {
     let mut head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
@@ -71,21 +82,30 @@ pub fn send(port: u16, request: &str, headers: &[(&str, &str)], body: &str) -> A
     if !body.is_empty() {
         head += &format!("Content-Length: {}\r\n", body.len());
     }
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .write_all(format!("{head}\r\n{body}").as_bytes())
-        .unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    Answer {
-        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
-        head: head.to_lowercase(),
-        body: body.to_owned(),
-    }
+    stream.read_to_string(&mut text)?;
+    Ok(read_answer(&text))
 }
 
-fn verifies(port: u16, token: &str) -> u16 {
+/// `None` if it is not whole.
+pub fn read_answer(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let head = head.to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let is_whole = length.is_none_or(|length| length.parse() == Ok(body.len()));
+    is_whole.then(|| Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body: body.to_owned(),
+        head,
+    })
+}
+
+/// The status of `/api/v1/verify` for a token.
+pub fn verifies(port: u16, token: &str) -> u16 {
     let bearer = format!("Bearer {token}");
     send(
         port,

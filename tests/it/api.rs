@@ -10,10 +10,10 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use lapsed::clock::Clock;
 use lapsed::domain::service::{
-    Actor, NewToken, NewUser, ProblemKind, RoleChange, Terms, UserChange,
+    Actor, NewToken, NewUser, Presented, ProblemKind, RoleChange, Terms, UserChange,
 };
 use lapsed::listener::Listener;
-use lapsed::service::{Error, Service};
+use lapsed::service::{Error, Grant, Service};
 use lapsed::store::Store;
 use lapsed::web::{Settings, Web, serve};
 use secrecy::ExposeSecret as _;
@@ -164,6 +164,19 @@ impl Api {
             matches!(&refused, Err(Error::Refused(problem)) if problem.kind == ProblemKind::Forbidden),
             "{refused:?}"
         );
+    }
+
+    /// An access token for this token.
+    async fn exchange(&self, token: &str) -> String {
+        let presented = Presented::parse(token).unwrap();
+        let here = self.address.ip();
+        let access = self.service.verify(&presented, here).await.unwrap();
+        let exchanged = self
+            .service
+            .exchange(Grant::ClientCredentials, &access.unwrap())
+            .await
+            .unwrap();
+        exchanged.access.secret.token.expose_secret().to_owned()
     }
 
     async fn call(&self, method: &str, path: &str, headers: &[&str], body: &Value) -> Answer {

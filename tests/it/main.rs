@@ -14,6 +14,8 @@ mod judging;
 mod managing;
 mod migrations;
 mod nocodb;
+#[path = "../support/secret_forms.rs"]
+mod secret_forms;
 mod service_watch;
 mod sql;
 mod store;

@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::TokenId;
@@ -21,6 +19,7 @@ use secrecy::ExposeSecret as _;
 use tokio::task::yield_now;
 
 use crate::db::{Db, Fresh};
+use crate::secret_forms::secret_forms;
 use crate::world::{self, now};
 use Db::{Postgres, Sqlite};
 
@@ -614,20 +613,6 @@ async fn dump(world: &World) -> Vec<u8> {
     files.collect::<Vec<_>>().concat()
 }
 
-/// The forms in which a text may be found: as it is, its halves, in hexadecimal and in base64.
-fn forms(secret_key: &str) -> Vec<String> {
-    let halves = secret_key.split_at(secret_key.len() / 2);
-    let parts = [secret_key, &secret_key[..43], halves.0, halves.1];
-    let hex = |part: &str| part.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let forms = parts.iter().flat_map(|part| {
-        let base64 = STANDARD_NO_PAD.encode(part);
-        // The last character depends on what follows.
-        let base64 = base64[..base64.len() - 1].to_owned();
-        [(*part).to_owned(), hex(part), base64]
-    });
-    forms.collect()
-}
-
 #[rstest]
 #[tokio::test]
 async fn neither_store_nor_backup_has_a_secret_or_half_of_it(#[values(Sqlite, Postgres)] db: Db) {
@@ -659,7 +644,7 @@ async fn neither_store_nor_backup_has_a_secret_or_half_of_it(#[values(Sqlite, Po
     // It would be found.
     assert!(has(issued.credential.public_id.as_str()));
     for secret in secrets {
-        for form in forms(secret.secret_key.expose_secret()) {
+        for form in secret_forms(secret.secret_key.expose_secret()) {
             assert!(!has(&form), "the store has a secret as {form}");
         }
     }

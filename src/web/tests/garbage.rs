@@ -1,15 +1,19 @@
 //! Bad input: nothing that a caller sends makes lapsed fail.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use secrecy::ExposeSecret as _;
 
-use super::fixture::{Api, bearer};
+use super::fixture::{Answer, Api, bearer};
 use crate::domain::service::NewSecret;
 use crate::web::state::Settings;
 
 const REQUESTS: usize = 10_000;
+/// In place of an id: something that is there.
+const TARGET: &str = "TARGET";
 
 /// One request, and what it is made of.
 #[derive(Debug, Clone)]
@@ -133,6 +137,7 @@ fn garbage() -> impl Strategy<Value = Garbage> {
         "[0-9a-f.:, ]{0,40}".prop_map(|value| ("x-forwarded-for", value)),
         "[ -~]{0,40}".prop_map(|value| ("x-request-id", value)),
         Just(("if-match", "\"1\"".to_owned())),
+        Just(("if-match", "*".to_owned())),
     ];
     let body = prop_oneof![
         4 => json().prop_map(String::into_bytes),
@@ -142,7 +147,7 @@ fn garbage() -> impl Strategy<Value = Garbage> {
     ];
     (
         (method, any::<prop::sample::Index>()),
-        (text(), text()),
+        (prop_oneof![Just(TARGET.to_owned()), text()], text()),
         content_type,
         proptest::collection::vec(header, 0..3),
         body,
@@ -160,23 +165,46 @@ fn garbage() -> impl Strategy<Value = Garbage> {
         )
 }
 
+const VICTIM: &str = "victim@example.org";
+const ACCOUNT: &str = "acme";
+
+/// What requests may change and end.
+struct Target {
+    token: String,
+}
+
+impl Target {
+    async fn new(api: &Api) -> Self {
+        let issued = api.issue(VICTIM, |_| {}).await;
+        Self {
+            token: issued.id.to_string(),
+        }
+    }
+}
+
 /// The characters that a request line may have.
 fn plain(text: &str) -> String {
     let is_plain = |letter: &char| letter.is_ascii_graphic() && !"#?".contains(*letter);
     text.chars().filter(is_plain).collect()
 }
 
-async fn send(api: &Api, garbage: &Garbage, paths: &[String], token: Option<&NewSecret>) -> String {
+async fn send(
+    api: &Api,
+    garbage: &Garbage,
+    paths: &[String],
+    target: &Target,
+    token: Option<&NewSecret>,
+) -> Answer {
     let path = &paths[garbage.path % paths.len()];
     let id = plain(&garbage.id).replace('/', "%2f");
     let filled: Vec<_> = path
         .split('/')
-        .map(|part| {
-            if part.starts_with('{') {
-                id.as_str()
-            } else {
-                part
-            }
+        .map(|part| match part {
+            part if !part.starts_with('{') => part,
+            "{key}" if id == TARGET => VICTIM,
+            "{name}" if id == TARGET => ACCOUNT,
+            _ if id == TARGET => &target.token,
+            _ => &id,
         })
         .collect();
     let target = format!("{}?{}", filled.join("/"), plain(&garbage.query));
@@ -212,7 +240,7 @@ async fn send(api: &Api, garbage: &Garbage, paths: &[String], token: Option<&New
         };
         assert_eq!(kind, expected, "{target}: {answer:?}");
     }
-    answer.text
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,11 +252,24 @@ async fn no_input_makes_the_api_fail() {
     let root = api.issue("root@example.org", |it| it.account = None).await;
     let mut runner = TestRunner::deterministic();
     let strategy = garbage();
+    let mut target = Target::new(&api).await;
+    let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
     for number in 0..REQUESTS {
         let garbage = strategy.new_tree(&mut runner).unwrap().current();
         let token = (number % 4 != 0).then_some(&root.secret);
-        let answer = send(&api, &garbage, &paths, token).await;
-        assert!(!answer.contains(root.secret.secret_key.expose_secret()));
+        let answer = send(&api, &garbage, &paths, &target, token).await;
+        assert!(!answer.text.contains(root.secret.secret_key.expose_secret()));
+        if token.is_some() && garbage.id == TARGET && garbage.method != "GET" {
+            *statuses.entry(answer.status).or_default() += 1;
+        }
+        if answer.status == 204 {
+            target = Target::new(&api).await;
+        }
+    }
+    // What does something is reached, with bodies that are right and wrong.
+    for status in [200, 204, 412, 415, 422, 428] {
+        let count = statuses.get(&status).copied().unwrap_or_default();
+        assert!(count >= 10, "{status}: {statuses:?}");
     }
     assert_eq!(
         api.get("/api/v1/verify", &[bearer(&root.secret)])

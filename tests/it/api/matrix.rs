@@ -1,13 +1,16 @@
-//! Role × operation × whose it is, over every operation of the document.
+//! Role × operation × whose it is × what the caller asks with, over every operation of the document.
 
-use lapsed::domain::service::Terms;
+use lapsed::domain::service::{NewToken, Terms};
 use lapsed::domain::{FindingKind, Severity, TokenId};
 use lapsed::engine::new_id;
 use lapsed::store::NewFinding;
+use rstest::rstest;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{Answer, Api, bearer};
-use crate::db::Db;
+use crate::db::Db::{self, Postgres, Sqlite};
+use crate::managing::new_token;
 use crate::world::now;
 
 /// What the path names.
@@ -105,8 +108,59 @@ const ROWS: [Row; 35] = [
     any("GET /api/openapi.json", [200, 200, 200]),
 ];
 
-/// Credentials are in the body of these, or none are needed.
-const OPEN: [&str; 3] = ["/oauth2/", "/.well-known/", "/api/v1/leaks"];
+/// Credentials are in the body of these, or none are needed, or what they answer depends on the body alone.
+const OPEN: [&str; 6] = [
+    "GET /.well-known/oauth-authorization-server",
+    "GET /.well-known/oauth-protected-resource",
+    "POST /api/v1/leaks",
+    "POST /oauth2/introspect",
+    "POST /oauth2/revoke",
+    "POST /oauth2/token",
+];
+
+/// Access tokens may not do these.
+const NOT_FOR_ACCESS_TOKENS: [&str; 4] = [
+    "POST /api/v1/tokens",
+    "PATCH /api/v1/tokens/{id}",
+    "POST /api/v1/tokens/{id}/regenerate",
+    "POST /api/v1/tokens/{id}/enable",
+];
+
+/// Need no scope.
+const WITHOUT_SCOPE: [&str; 2] = ["GET /api/v1/verify", "GET /api/openapi.json"];
+
+const ALL_SCOPES: &str = "token:read token:write token:regenerate-self user:read user:write finding:read finding:write \
+                          audit:read";
+
+/// What the caller asks with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum With {
+    Token,
+    /// It was exchanged for the token.
+    AccessToken,
+    /// A token with each scope that lapsed knows.
+    AllScopes,
+    /// A token with a scope of an application.
+    OtherScope,
+}
+
+impl Row {
+    fn expected(&self, role: usize, whose: usize, with: With) -> u16 {
+        let row = self.expected[role];
+        let expected = row[whose];
+        let regenerates = self.operation.ends_with("/regenerate");
+        match with {
+            With::AccessToken if NOT_FOR_ACCESS_TOKENS.contains(&self.operation) => 403,
+            // Only itself.
+            With::AllScopes if regenerates && whose > 0 && expected == 200 => 403,
+            With::OtherScope if WITHOUT_SCOPE.contains(&self.operation) => expected,
+            // They may not even know of it.
+            With::OtherScope if row == [404; 4] => 404,
+            With::OtherScope => 403,
+            With::Token | With::AccessToken | With::AllScopes => expected,
+        }
+    }
+}
 
 const ROLES: [&str; 3] = ["user", "administrator", "super"];
 const WHOSE: [&str; 4] = ["own", "other", "elsewhere", "unknown"];
@@ -115,18 +169,27 @@ const WHOSE: [&str; 4] = ["own", "other", "elsewhere", "unknown"];
 struct Cell {
     api: Api,
     number: usize,
+    with: With,
 }
 
 impl Cell {
     /// What is answered otherwise than expected.
-    async fn try_all(&mut self, row: &Row, role: &str, expected: [u16; 4]) -> Vec<String> {
+    async fn try_all(&mut self, row: &Row, role: usize) -> Vec<String> {
+        // The same whatever it is about, if the path names nothing.
+        let count = if row.of == Of::Nothing {
+            1
+        } else {
+            WHOSE.len()
+        };
         let mut wrong = Vec::new();
-        for (whose, expected) in WHOSE.iter().zip(expected) {
-            let answer = self.ask(row, role, whose).await;
+        for (nth, whose) in WHOSE.iter().enumerate().take(count) {
+            let expected = row.expected(role, nth, self.with);
+            let answer = self.ask(row, ROLES[role], whose).await;
             if answer.status != expected {
                 let (operation, got, body) = (row.operation, answer.status, answer.body);
                 wrong.push(format!(
-                    "{operation} as {role} of {whose}: {got} instead of {expected}: {body}"
+                    "{operation} as {} of {whose}: {got} instead of {expected}: {body}",
+                    ROLES[role]
                 ));
             }
         }
@@ -147,6 +210,7 @@ impl Cell {
         format!("{who}-{}@example.org", self.number)
     }
 
+    /// What the caller asks with, and the id of their token.
     async fn add(&mut self, role: &str) -> (String, String) {
         self.number += 1;
         let own = self.address("own");
@@ -158,7 +222,27 @@ impl Cell {
         self.api
             .user(&self.address("elsewhere"), Some(("other", "user")))
             .await;
-        self.api.token(&own).await
+        let scopes = match self.with {
+            With::Token | With::AccessToken => "",
+            With::AllScopes => ALL_SCOPES,
+            With::OtherScope => "app:read",
+        };
+        let new = NewToken {
+            scopes: scopes.parse().unwrap(),
+            ..new_token(&own)
+        };
+        let issued = self
+            .api
+            .service
+            .issue(&super::operator(), &new)
+            .await
+            .unwrap();
+        let token = issued.secret.token.expose_secret().to_owned();
+        let id = issued.credential.id.to_string();
+        match self.with {
+            With::AccessToken => (self.api.exchange(&token).await, id),
+            _ => (token, id),
+        }
     }
 
     /// The path with what it names; the address of its owner.
@@ -220,14 +304,19 @@ impl Cell {
                 planned_at, subject)
              VALUES ('{id}', 'alert', '{at}', 'account', '{owner}', '{owner}', 'issuer', 'sent', '{at}', '{at}', 'x')"
         );
-        let blob = format!("x'{}'", id.simple());
-        let sql = sql.replace(&format!("'{id}'"), &blob);
+        let sql = match self.api.fresh.db {
+            Sqlite => sql.replace(&format!("'{id}'"), &format!("x'{}'", id.simple())),
+            Postgres => sql,
+        };
         self.api.fresh.execute(&sql).await.unwrap();
         id.to_string()
     }
 
     fn body(&self, operation: &str) -> Value {
         match operation {
+            "POST /api/v1/tokens" if self.with == With::AllScopes => {
+                json!({"name": "new", "scopes": ["token:read"]})
+            }
             "POST /api/v1/tokens" => json!({"name": "new"}),
             "PATCH /api/v1/tokens/{id}" => json!({"name": "renamed"}),
             "POST /api/v1/accounts" => json!({"name": format!("new-{}", self.number)}),
@@ -256,7 +345,7 @@ async fn operations(api: &Api) -> Vec<String> {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let is_method = ["get", "post", "patch", "put", "delete"].contains(&method.as_str());
-            if is_method && !OPEN.iter().any(|open| path.starts_with(open)) {
+            if is_method {
                 operations.push(format!("{} {path}", method.to_uppercase()));
             }
         }
@@ -266,20 +355,35 @@ async fn operations(api: &Api) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_operation_has_the_rights_of_its_row() {
+async fn every_operation_has_a_row() {
+    let api = Api::start(Sqlite, Terms::default()).await;
+    let rows = ROWS.iter().map(|row| row.operation).chain(OPEN);
+    let mut rows: Vec<_> = rows.map(str::to_owned).collect();
+    rows.sort();
+    assert_eq!(operations(&api).await, rows);
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn every_operation_has_the_rights_of_its_row(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[values(With::Token, With::AccessToken, With::AllScopes, With::OtherScope)] with: With,
+) {
     let terms = Terms {
         per_account: 0,
         ..Terms::default()
     };
-    let api = Api::start(Db::Sqlite, terms).await;
-    let mut rows: Vec<_> = ROWS.iter().map(|row| row.operation.to_owned()).collect();
-    rows.sort();
-    assert_eq!(operations(&api).await, rows, "each operation has a row");
-    let mut cell = Cell { api, number: 0 };
+    let api = Api::start(db, terms).await;
+    let mut cell = Cell {
+        api,
+        number: 0,
+        with,
+    };
     let mut wrong = Vec::new();
     for row in &ROWS {
-        for (role, expected) in ROLES.iter().zip(row.expected) {
-            wrong.extend(cell.try_all(row, role, expected).await);
+        for role in 0..ROLES.len() {
+            wrong.extend(cell.try_all(row, role).await);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -288,7 +392,7 @@ async fn every_operation_has_the_rights_of_its_row() {
 
 #[tokio::test]
 async fn without_a_valid_token_every_operation_is_closed() {
-    let api = Api::start(Db::Sqlite, Terms::default()).await;
+    let api = Api::start(Sqlite, Terms::default()).await;
     for row in &ROWS {
         if row.operation.ends_with("openapi.json") {
             continue;

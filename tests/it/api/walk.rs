@@ -1,6 +1,7 @@
 //! Pages, versions, repeated requests, and tokens of other sources.
 
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use lapsed::domain::service::Terms;
 use lapsed::domain::{Cell, Expiry, ListedToken};
 use lapsed::engine;
@@ -134,6 +135,74 @@ async fn a_repeated_request_makes_one_token(#[values(Sqlite, Postgres)] db: Db) 
     assert_eq!(first.body, again.body);
     send(&regenerate, "c", &json!({})).await.is(412);
     send(path, "a", &named("once")).await.is(409);
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_many_repeats_at_once_one_makes_the_token(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    let ask = async |key: &str| {
+        let headers = [bearer(&uma), format!("Idempotency-Key: {key}")];
+        let headers = headers.each_ref().map(String::as_str);
+        api.call("POST", "/api/v1/tokens", &headers, &named(key))
+            .await
+    };
+    for round in 0..5 {
+        let key = format!("key-{round}");
+        let answers = join_all((0..30).map(|_| ask(&key))).await;
+        let (made, waiting): (Vec<_>, Vec<_>) =
+            answers.iter().partition(|answer| answer.status == 201);
+        let first = &made.first().unwrap().body;
+        assert!(made.iter().all(|answer| answer.body == *first));
+        for answer in waiting {
+            assert_eq!(answer.status, 409, "{}", answer.body);
+            assert!(answer.text("detail").contains("still being worked on"));
+        }
+        assert_eq!(ask(&key).await.is(201).body, *first);
+        assert_eq!(api.names(&uma, &format!("q={key}")).await, [key.as_str()]);
+        assert!(api.works(first["token"].as_str().unwrap()).await);
+    }
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_answer_is_given_again_for_an_hour(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    let headers = [bearer(&uma), "Idempotency-Key: key".to_owned()];
+    let headers = headers.each_ref().map(String::as_str);
+    let ask = async || {
+        api.call("POST", "/api/v1/tokens", &headers, &named("once"))
+            .await
+    };
+    let made = ask().await.is(201);
+    api.advance(TimeDelta::minutes(59));
+    assert_eq!(ask().await.is(201).body, made.body);
+    api.advance(TimeDelta::minutes(1));
+    let late = ask().await.is(409);
+    assert!(
+        late.text("detail").contains("already made"),
+        "{}",
+        late.body
+    );
+    assert!(
+        late.text("detail").contains(made.text("id")),
+        "{}",
+        late.body
+    );
+    assert_eq!(api.names(&uma, "q=once").await, ["once"]);
+    api.advance(TimeDelta::hours(23));
+    let new = ask().await.is(201);
+    assert_ne!(new.text("id"), made.text("id"));
+    // The answer would be wrong, or help someone who should not have the secret.
+    let path = format!("/api/v1/tokens/{}", new.text("id"));
+    let leaked = json!({"leaked": true});
+    api.change(&uma, "POST", &format!("{path}/regenerate"), leaked)
+        .await
+        .is(200);
+    let refused = ask().await.is(409);
+    assert!(!refused.body.to_string().contains(new.text("secret_key")));
     api.store.close().await;
 }
 
