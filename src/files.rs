@@ -34,6 +34,28 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a private file in place of another one, whose owner it gets. After a crash, there is the one or the other.
+pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::new_in(folder)?;
+    match fs::symlink_metadata(path) {
+        Ok(known) if known.is_file() => {
+            let made = file.as_file().metadata()?;
+            if (made.uid(), made.gid()) != (known.uid(), known.gid()) {
+                fchown(file.as_file(), Some(known.uid()), Some(known.gid()))?;
+            }
+        }
+        _ => give_to_folder_owner(file.as_file(), path)?,
+    }
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
 /// Creates a private file, which root gives to the owner of its folder: the daemon must be able to use
 /// what root's command made first.
 pub fn create_private_for_owner(path: &Path) -> io::Result<File> {

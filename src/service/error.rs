@@ -29,8 +29,8 @@ impl fmt::Display for Error {
             Self::Engine(error) => error.fmt(f),
             Self::Mark(error) => error.fmt(f),
             Self::Closed => f.write_str(
-                "the store lacks changes that this machine has seen, as after a restore, so no token is verified: it \
-                 may have forgotten revocations; decide with `lapsed service resume`",
+                "the store lacks changes that this machine has seen, as after a restore or a failover, so no \
+                 token is verified: it may have forgotten revocations; decide with `lapsed service resume`",
             ),
         }
     }

@@ -3,7 +3,7 @@
 //! Changes are rows of the store, written with what they change. Their numbers are given out before they are
 //! committed, so a smaller number may appear after a larger one: the last [`WINDOW`] are looked at again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::causes::Causes;
 use crate::clock::Clock;
-use crate::store::{self, Change, Store, Watch};
+use crate::store::{self, Change, Store, Tx, Watch};
 
+use super::Error;
 use super::cache::Cache;
 use super::mark::{Mark, RESUMED, SeenChange};
 
@@ -29,14 +30,16 @@ pub struct Feed {
     clock: Clock,
     cache: Arc<Cache>,
     watch: Option<Watch>,
-    /// The numbers of the changes seen, of the last [`WINDOW`].
-    seen: HashSet<i64>,
+    /// The changes seen, of the last [`WINDOW`] numbers.
+    seen: HashMap<i64, Change>,
     /// The largest number that was given out at the last complete poll.
     last: i64,
     /// When the last complete poll began.
     polled_at: Option<Duration>,
     /// The store has changed since the last complete poll.
     is_behind: bool,
+    /// A poll has failed, so another server may answer, which has as many changes and not the same.
+    is_in_doubt: bool,
     memory: Memory,
 }
 
@@ -60,10 +63,11 @@ impl Feed {
             clock,
             cache,
             watch: None,
-            seen: HashSet::new(),
+            seen: HashMap::new(),
             last: 0,
             polled_at: None,
             is_behind: true,
+            is_in_doubt: false,
             memory,
         }
     }
@@ -91,6 +95,12 @@ impl Feed {
 
     /// Looks once for changes. Only if that is complete is the cache known to be up to date.
     pub async fn poll(&mut self) -> store::Result<()> {
+        let polled = self.try_poll().await;
+        self.is_in_doubt = polled.is_err();
+        polled
+    }
+
+    async fn try_poll(&mut self) -> store::Result<()> {
         let began_at = self.clock.uptime();
         let watch = match &mut self.watch {
             Some(watch) => watch,
@@ -117,35 +127,77 @@ impl Feed {
     async fn read_changes(&mut self, began_at: Duration) -> store::Result<()> {
         let mut tx = self.store.begin_short_read().await?;
         let (count, last) = tx.count_changes(self.last.saturating_sub(WINDOW)).await?;
-        if !self.is_continuous(began_at, last) {
-            let found = tx.load_changes(last.saturating_sub(WINDOW)).await?;
+        let is_continuous = self.is_continuous(began_at, last);
+        if is_continuous && !self.is_in_doubt {
+            if (count, last) == (self.count_seen(), self.last) {
+                return Ok(());
+            }
+            let new = tx.load_changes(self.last).await?;
+            if count == self.count_seen() + to_count(new.len()) {
+                self.take(new.iter());
+                self.extend(new, last);
+                return Ok(());
+            }
+            // One appeared late, or some were purged or lost.
+        }
+        let known = if is_continuous { self.last } else { last };
+        let found = tx.load_changes(known.saturating_sub(WINDOW)).await?;
+        let is_open = self.memory.is_open.load(Ordering::Relaxed);
+        if is_open && self.has_lost(&mut tx, &found, is_continuous).await? {
+            self.close(&mut tx).await?;
+        } else if is_continuous {
+            let is_new = |(id, _): &&(i64, Change)| !self.seen.contains_key(id);
+            let new: Vec<_> = found.iter().filter(is_new).collect();
+            self.take(new.into_iter());
+        } else {
             self.cache.forget(&[Change::Everything]);
             let unmarked = self.memory.last.unwrap_or(last - 1);
             self.memorize(found.iter().filter(|(id, _)| *id > unmarked));
-            self.seen.clear();
-            self.remember(&found, last);
-        } else if (count, last) != (self.count_seen(), self.last) {
-            let mut found = tx.load_changes(self.last).await?;
-            let is_all = count == self.count_seen() + to_count(found.len());
-            if !is_all {
-                // One appeared late, or some were purged.
-                found = tx.load_changes(self.last.saturating_sub(WINDOW)).await?;
-            }
-            let is_new = |(id, _): &&(i64, Change)| !self.seen.contains(id);
-            let new: Vec<_> = found.iter().filter(is_new).collect();
-            let changes: Vec<_> = new.iter().map(|(_, change)| change.clone()).collect();
-            self.cache.forget(&changes);
-            self.memorize(new.into_iter());
-            if !is_all {
-                self.seen.clear();
-            }
-            self.remember(&found, last);
         }
+        self.seen.clear();
+        self.extend(found, last);
         Ok(())
+    }
+
+    /// Acts on changes that were not seen before.
+    fn take<'a>(&mut self, new: impl Iterator<Item = &'a (i64, Change)> + Clone) {
+        let changes: Vec<_> = new.clone().map(|(_, change)| change.clone()).collect();
+        self.cache.forget(&changes);
+        self.memorize(new);
     }
 
     fn count_seen(&self) -> i64 {
         to_count(self.seen.len())
+    }
+
+    /// Whether the store lacks a change that was seen: it was restored, or another server took over without it.
+    async fn has_lost(
+        &self,
+        tx: &mut Tx,
+        found: &[(i64, Change)],
+        is_continuous: bool,
+    ) -> store::Result<bool> {
+        if !is_continuous {
+            // There may be too many changes since then to look at all.
+            return match self.seen.get(&self.last) {
+                Some(change) => Ok(!tx.has_change(self.last, change).await?),
+                None => Ok(false),
+            };
+        }
+        let is_seen = |(id, stored): &&(i64, Change)| {
+            let seen = self.seen.get(id);
+            seen.is_some_and(|seen| seen.is_stored_as(stored))
+        };
+        Ok(found.iter().filter(is_seen).count() < self.seen.len())
+    }
+
+    /// Verifies no token until an operator has decided what the lost changes mean.
+    async fn close(&mut self, tx: &mut Tx) -> store::Result<()> {
+        self.memory.resumed = tx.find_setting(RESUMED).await?;
+        self.memory.is_open.store(false, Ordering::Relaxed);
+        self.cache.forget(&[Change::Everything]);
+        tracing::error!("{}", Error::Closed);
+        Ok(())
     }
 
     /// Whether no change can have been missed since the last poll.
@@ -178,6 +230,7 @@ impl Feed {
             self.give_up_mark(&error);
         }
         (self.memory.last, self.polled_at) = (None, None);
+        self.seen.clear();
     }
 
     fn memorize<'a>(&mut self, changes: impl Iterator<Item = &'a (i64, Change)>) {
@@ -211,10 +264,10 @@ impl Feed {
         }
     }
 
-    fn remember(&mut self, found: &[(i64, Change)], last: i64) {
+    fn extend(&mut self, found: Vec<(i64, Change)>, last: i64) {
         let from = last.saturating_sub(WINDOW);
-        self.seen.extend(found.iter().map(|(id, _)| *id));
-        self.seen.retain(|id| *id > from);
+        self.seen.extend(found);
+        self.seen.retain(|id, _| *id > from);
         self.last = last;
     }
 }

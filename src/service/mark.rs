@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use crate::files::create_private_for_owner;
+use crate::files::{create_private_for_owner, replace_durably};
 use crate::store::{self, Change, Store};
 
 /// A larger file is cut to the last [`KEPT_LINES`].
@@ -80,18 +80,13 @@ impl Mark {
             }
             opened => opened?,
         };
-        file.write_all(format_lines(seen).as_bytes())
+        file.write_all(format_lines(seen).as_bytes())?;
+        file.sync_data()
     }
 
     /// Keeps the file's owner, which may be another user than that of a command.
     pub fn replace(&self, seen: &[SeenChange]) -> io::Result<()> {
-        let mut file = match OpenOptions::new().write(true).truncate(true).open(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_private_for_owner(&self.0)?
-            }
-            opened => opened?,
-        };
-        file.write_all(format_lines(seen).as_bytes())
+        replace_durably(&self.0, format_lines(seen).as_bytes())
     }
 
     /// Whether the store has the last change that this machine has seen, or may have purged it.
@@ -100,13 +95,7 @@ impl Mark {
             return Ok(true);
         };
         let mut tx = store.begin_short_read().await?;
-        let later = tx.load_changes(last.id - 1).await?;
-        Ok(match later.first() {
-            Some((id, change)) if *id == last.id => *change == last.change,
-            // Purged with all before it, where the store has only later ones.
-            Some(_) => tx.load_changes(0).await?.len() == later.len(),
-            None => false,
-        })
+        Ok(tx.has_change(last.id, &last.change).await?)
     }
 
     /// The change with the largest number.
@@ -135,20 +124,70 @@ pub enum MarkError {
     Store(#[from] store::Error),
 }
 
-/// Each begins with a line's end, too: the one before it may have been cut.
+/// Each begins with a line's end, too: the one before it may have been cut. A tab shows that a line was not.
 fn format_lines(seen: &[SeenChange]) -> String {
     let line = |SeenChange { id, at, change }: &SeenChange| {
         let (at, kind, key) = (at.timestamp(), change.kind(), change.key());
-        format!("\n{id} {at} {kind} {key}\n")
+        format!("\n{id} {at} {kind} {key}\t\n")
     };
     seen.iter().map(line).collect()
 }
 
 fn parse_line(line: &str) -> Option<SeenChange> {
-    let mut cells = line.splitn(4, ' ');
+    let mut cells = line.strip_suffix('\t')?.splitn(4, ' ');
     let id = cells.next()?.parse().ok()?;
     let at = DateTime::from_timestamp(cells.next()?.parse().ok()?, 0)?;
     let kind = cells.next()?;
     let change = Change::from_row(kind, cells.next()?.to_owned());
     Some(SeenChange { id, at, change })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(id: i64) -> SeenChange {
+        SeenChange {
+            id,
+            at: DateTime::UNIX_EPOCH,
+            change: Change::User("ada@example.org".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Mark(folder.path().join("service.mark"));
+        assert!(mark.read().unwrap().is_empty());
+        mark.append(&[seen(1)]).unwrap();
+        let whole = fs::read(mark.path()).unwrap();
+        let line = format_lines(&[seen(2)]);
+        // At the end, the cut line has all but the end of the line.
+        for length in 0..line.len() {
+            let cut = [&whole, &line.as_bytes()[..length]].concat();
+            fs::write(mark.path(), cut).unwrap();
+            mark.append(&[seen(3)]).unwrap();
+            let read = mark.read().unwrap();
+            let expected = match length == line.len() - 1 {
+                true => vec![seen(1), seen(2), seen(3)],
+                false => vec![seen(1), seen(3)],
+            };
+            assert_eq!(read, expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_grows_too_large_keeps_the_last_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Mark(folder.path().join("service.mark"));
+        let many: Vec<_> = (0..60_000).map(seen).collect();
+        mark.append(&many).unwrap();
+        mark.append(&[seen(60_000)]).unwrap();
+        let read = mark.read().unwrap();
+        assert_eq!(read.len(), KEPT_LINES);
+        assert_eq!(read.last(), Some(&seen(60_000)));
+        mark.replace(&[]).unwrap();
+        assert!(mark.read().unwrap().is_empty());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

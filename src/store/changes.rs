@@ -3,7 +3,7 @@
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use crate::domain::TokenId;
+use crate::domain::{Address, TokenId};
 
 use super::{CHUNK_ROWS, Result, Tx, guarded, on};
 
@@ -30,6 +30,13 @@ impl Change {
             Self::User(key) => key.clone(),
             Self::Everything => String::new(),
         }
+    }
+
+    /// Whether this change is the row `stored`, in which the erasure of a person replaced their key.
+    pub fn is_stored_as(&self, stored: &Self) -> bool {
+        let is_erased = |key: &String| key.starts_with(Address::PSEUDONYM_PREFIX);
+        self == stored
+            || matches!((self, stored), (Self::User(_), Self::User(key)) if is_erased(key))
     }
 
     /// One that a newer lapsed wrote counts as a change of everything.
@@ -68,6 +75,20 @@ impl Tx {
             "SELECT id, kind, key FROM change WHERE id > $1 ORDER BY id").bind(after).fetch_all(c).await)?;
         let change = |(id, kind, key): (i64, String, String)| (id, Change::from_row(&kind, key));
         Ok(rows.into_iter().map(change).collect())
+    }
+
+    /// Whether a change that was seen is there, or may have been deleted with all before it.
+    pub async fn has_change(&mut self, id: i64, change: &Change) -> Result<bool> {
+        let next: Option<(i64, String, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT id, kind, key FROM change WHERE id >= $1 ORDER BY id LIMIT 1").bind(id).fetch_optional(c).await)?;
+        let Some((next, kind, key)) = next else {
+            return Ok(false);
+        };
+        if next == id {
+            return Ok(change.is_stored_as(&Change::from_row(&kind, key)));
+        }
+        let first: i64 = on!(self, c: Db => sqlx::query_scalar("SELECT MIN(id) FROM change").fetch_one(c).await)?;
+        Ok(first == next)
     }
 
     /// How many changes there are after an id, and the last id. As long as both stay the same, there is nothing new.
