@@ -125,10 +125,11 @@ impl Service {
     /// Commits, and makes the next verification in this process see the `changes`. Every transaction that changes or
     /// ends a credential or a person must end with it; a new one is never in memory.
     pub async fn commit(&self, tx: Tx, changes: &[store::Change]) -> Result<()> {
-        let committed = tx.commit().await;
-        // Also after an error: the database may have committed.
-        self.cache.forget(changes);
-        Ok(committed?)
+        let _forgets = Forgets {
+            cache: &self.cache,
+            changes,
+        };
+        Ok(tx.commit().await?)
     }
 
     /// How long ago the change feed was last read completely; `None` before that.
@@ -142,5 +143,18 @@ impl Service {
             lost_uses: self.uses.lost(),
             ..self.counters.read()
         }
+    }
+}
+
+/// Makes the cache forget when a commit ends in any way: after an error, or when a request is given up before the
+/// answer, the database may have committed.
+struct Forgets<'a> {
+    cache: &'a Cache,
+    changes: &'a [store::Change],
+}
+
+impl Drop for Forgets<'_> {
+    fn drop(&mut self) {
+        self.cache.forget(self.changes);
     }
 }
