@@ -66,8 +66,9 @@ impl Tx {
             }
             self.add_hours(&chunk).await?;
             self.add_addresses(&chunk).await?;
-            // An UPDATE applies one row a token; a token has at most two secrets.
-            for nth in 0..2 {
+            // An UPDATE applies one row a token. Between two writes, a token may have had several secrets.
+            let most = chunk.iter().map(|row| row.secrets.len()).max();
+            for nth in 0..most.unwrap_or_default() {
                 let secrets: Vec<_> = chunk
                     .iter()
                     .filter_map(|row| {

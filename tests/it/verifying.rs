@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::TokenId;
 use lapsed::domain::service::{
-    Access, Actor, Kind, Lifetime, NewToken, NewUser, Presented, Refusal, Regeneration, RoleChange,
-    Terms, UserChange,
+    Access, Actor, CredentialState, Kind, Lifetime, NewToken, NewUser, Presented, Refusal,
+    Regeneration, RoleChange, Terms, UserChange,
 };
 use lapsed::service::issue::Issued;
 use lapsed::service::{DerivedToken, Error, Exchanged, Feed, Grant, Mark, Service};
@@ -648,4 +649,133 @@ async fn neither_store_nor_backup_has_a_secret_or_half_of_it(#[values(Sqlite, Po
             assert!(!has(&form), "the store has a secret as {form}");
         }
     }
+}
+
+/// How a store loses changes while it is followed.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    /// It is as it was before.
+    Behind,
+    /// Another server took over, and has gone on since.
+    Overtaken,
+    /// It has gone on by more than is looked at.
+    FarAhead,
+    /// Another change has the same number.
+    Replaced,
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_store_that_loses_changes_verifies_nothing_until_it_is_resumed(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[values(Loss::Behind, Loss::Overtaken, Loss::FarAhead, Loss::Replaced)] loss: Loss,
+) {
+    let mut world = World::new(db).await;
+    let other = world.other_process().await;
+    let here = &mut world.here;
+    let issued = here.issue().await;
+    let token = presented(&issued.secret);
+    here.warm(&token).await;
+    other.set_enabled(false).await;
+    other.set_enabled(true).await;
+    here.warm(&token).await;
+    let mut tx = here.store.begin_read().await.unwrap();
+    let last = tx.last_change_id().await.unwrap();
+    drop(tx);
+    let more = match loss {
+        Loss::Behind => 0,
+        Loss::Overtaken => 5,
+        Loss::FarAhead => 10_001,
+        Loss::Replaced => 1,
+    };
+    let lost = format!("DELETE FROM change WHERE id >= {last}");
+    world.fresh.execute(&lost).await.unwrap();
+    let first = last + i64::from(!matches!(loss, Loss::Replaced));
+    let next = format!(
+        "INSERT INTO change (id, kind, key) SELECT {first} + n, 'everything', '' FROM
+         (WITH RECURSIVE counted (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < {more})
+          SELECT n FROM counted) AS numbers WHERE n < {more}"
+    );
+    world.fresh.execute(&next).await.unwrap();
+    if matches!(loss, Loss::Replaced) {
+        // Only a new connection to another server can show this.
+        let broken = "ALTER TABLE change RENAME TO change_away";
+        world.fresh.execute(broken).await.unwrap();
+        here.feed.poll().await.unwrap_err();
+        let whole = "ALTER TABLE change_away RENAME TO change";
+        world.fresh.execute(whole).await.unwrap();
+    }
+    here.poll().await;
+    assert!(!here.service.is_open());
+    let closed = here.service.verify(&token, HERE).await;
+    assert!(matches!(closed, Err(Error::Closed)));
+    // What comes later decides nothing.
+    other.set_enabled(true).await;
+    here.poll().await;
+    assert!(!here.service.is_open());
+    other.service.resume(&operator(), None, None).await.unwrap();
+    here.poll().await;
+    assert!(here.service.is_open());
+    here.warm(&token).await;
+    here.poll().await;
+    assert!(here.service.is_open());
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_is_committed_is_forgotten_though_the_request_is_given_up(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let mut world = World::new(db).await;
+    let here = &mut world.here;
+    let issued = here.issue().await;
+    let (id, token) = (issued.credential.id, presented(&issued.secret));
+    here.warm(&token).await;
+    let mut tx = here.store.begin_short().await.unwrap();
+    let mut credential = tx.lock_credential(id).await.unwrap().unwrap();
+    credential.state = CredentialState::Revoked;
+    tx.save_credential(&credential).await.unwrap();
+    let change = [Change::Credential(id)];
+    // It is asked once, and dropped.
+    let commit = tokio::time::timeout(Duration::ZERO, here.service.commit(tx, &change));
+    let _ = commit.await;
+    let hits = here.service.counts().hits;
+    here.service.verify(&token, HERE).await.unwrap().ok();
+    assert_eq!(here.service.counts().hits, hits, "it was read again");
+}
+
+#[rstest]
+#[tokio::test]
+async fn uses_of_three_secrets_between_two_writes_are_of_the_right_ones(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let mut world = World::new(db).await;
+    let here = &mut world.here;
+    let issued = here.issue().await;
+    let id = issued.credential.id;
+    here.poll().await;
+    let minute = TimeDelta::minutes(1);
+    let caller = here.verify(&presented(&issued.secret)).await.unwrap();
+    let exchanged = here
+        .service
+        .exchange(Grant::ClientCredentials, &caller)
+        .await
+        .unwrap();
+    here.verify(&presented(&exchanged.access.secret))
+        .await
+        .unwrap();
+    let mut used = Vec::new();
+    for _ in 0..2 {
+        here.clock.advance(minute);
+        let next = here.regenerate(id, TimeDelta::hours(1)).await;
+        here.verify(&presented(&next.secret)).await.unwrap();
+        used.push(Some(here.clock.now()));
+    }
+    here.service.flush().await.unwrap();
+    let mut tx = here.store.begin_read().await.unwrap();
+    let credential = tx.find_credentials(&[id]).await.unwrap().remove(0);
+    let old = credential.old_secret.unwrap().secret;
+    assert_eq!((old.number, credential.secret.number), (2, 3));
+    let found = [old.last_used_at, credential.secret.last_used_at];
+    assert_eq!(found, used[..]);
 }
