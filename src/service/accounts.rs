@@ -20,6 +20,16 @@ impl Service {
         name: &str,
         max_tokens: Option<u64>,
     ) -> Result<ServiceAccount, Error> {
+        let work = || self.try_add_account(actor, name, max_tokens);
+        self.store.retrying(work).await
+    }
+
+    async fn try_add_account(
+        &self,
+        actor: &Actor,
+        name: &str,
+        max_tokens: Option<u64>,
+    ) -> Result<ServiceAccount, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let name = check_name("/name", name)?;
         check_limit(max_tokens)?;
@@ -82,6 +92,16 @@ impl Service {
         name: &str,
         max_tokens: Option<u64>,
     ) -> Result<ServiceAccount, Error> {
+        let work = || self.try_set_account_limit(actor, name, max_tokens);
+        self.store.retrying(work).await
+    }
+
+    async fn try_set_account_limit(
+        &self,
+        actor: &Actor,
+        name: &str,
+        max_tokens: Option<u64>,
+    ) -> Result<ServiceAccount, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let now = self.clock.now();
         let mut account = find_account(&mut tx, name).await?;
@@ -117,6 +137,16 @@ impl Service {
         old: &str,
         new: &str,
     ) -> Result<ServiceAccount, Error> {
+        let work = || self.try_rename_account(actor, old, new);
+        self.store.retrying(work).await
+    }
+
+    async fn try_rename_account(
+        &self,
+        actor: &Actor,
+        old: &str,
+        new: &str,
+    ) -> Result<ServiceAccount, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let name = check_name("/name", new)?;
         let now = self.clock.now();
@@ -130,7 +160,12 @@ impl Service {
         if is_other && tx.find_service_account(&renamed.key).await?.is_some() {
             return Err(taken("account", &renamed.name).into());
         }
-        tx.rename_service_account(&account.key, &renamed).await?;
+        let renaming = tx.rename_service_account(&account.key, &renamed).await;
+        renaming.map_err(|error| match error {
+            // Another account got the name meanwhile.
+            error if error.is_taken() => taken("account", &renamed.name).into(),
+            error => Error::from(error),
+        })?;
         self.refresh_admins(&mut tx).await?;
         let (subject, facts) = (account_subject(&account), format!("to {}", renamed.name));
         audit::entry(
@@ -151,6 +186,16 @@ impl Service {
     /// # Errors
     /// If there is none, it has tokens, or the actor may not.
     pub async fn remove_account(
+        &self,
+        actor: &Actor,
+        name: &str,
+        reason: Option<&str>,
+    ) -> Result<(), Error> {
+        let work = || self.try_remove_account(actor, name, reason);
+        self.store.retrying(work).await
+    }
+
+    async fn try_remove_account(
         &self,
         actor: &Actor,
         name: &str,

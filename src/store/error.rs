@@ -165,6 +165,15 @@ impl Error {
         matches!(self, Self::Unreachable(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
     }
 
+    /// Whether another row has the value that must be unique. On PostgreSQL, the transaction is of no more use.
+    pub fn is_taken(&self) -> bool {
+        let Self::Statement(source) = self else {
+            return false;
+        };
+        let error = source.as_database_error();
+        error.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    }
+
     /// Whether the connection to PostgreSQL is of no more use, and the server may be away.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Unreachable(_))

@@ -103,14 +103,20 @@ impl Tx {
     pub async fn rename_service_account(&mut self, key: &str, new: &ServiceAccount) -> Result<()> {
         on!(self, c: Db => sqlx::query("UPDATE service_account SET key = $2, name = $3 WHERE key = $1")
             .bind(key).bind(&new.key).bind(&new.name).execute(c).await.map(drop))?;
-        on!(self, c: Db => sqlx::query("UPDATE token SET account = $2 WHERE id IN (SELECT id FROM credential WHERE account_key = $1)")
-            .bind(key).bind(&new.name).execute(c).await.map(drop))?;
+        // Credentials before tokens, and in order, as everywhere, so that no two transactions wait for each other.
+        let sql = locking!(
+            self,
+            "SELECT id FROM credential WHERE account_key = $1 ORDER BY id"
+        );
+        on!(self, c: Db => sqlx::query(sql).bind(key).fetch_all(c).await.map(drop))?;
         for sql in [
             "UPDATE service_role SET account_key = $2 WHERE account_key = $1",
             "UPDATE credential SET account_key = $2 WHERE account_key = $1",
         ] {
             on!(self, c: Db => sqlx::query(sql).bind(key).bind(&new.key).execute(c).await.map(drop))?;
         }
+        on!(self, c: Db => sqlx::query("UPDATE token SET account = $2 WHERE id IN (SELECT id FROM credential WHERE account_key = $1)")
+            .bind(&new.key).bind(&new.name).execute(c).await.map(drop))?;
         self.record_change(&Change::Everything).await
     }
 
