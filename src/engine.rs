@@ -43,7 +43,7 @@ pub use removal::OperatorNote;
 pub use respond::RevocationPreview;
 #[cfg(feature = "test-support")]
 pub use revoke::Revocation;
-pub use revoke::RevocationOrder;
+pub use revoke::{RevocationOrder, plan_revoked_notices};
 pub use sweep::Engine;
 pub use sync::{Change, Difference};
 pub use upstream::{

@@ -373,7 +373,7 @@ CREATE TABLE credential (
     created_at        TIMESTAMPTZ NOT NULL,
     not_before        TIMESTAMPTZ,
     expires_at        TIMESTAMPTZ,
-    state             TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'revoked')),
+    state             TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'locked', 'revoked')),
     -- Digests are in hexadecimal.
     digest            TEXT NOT NULL,
     secret_number     BIGINT NOT NULL,

@@ -374,7 +374,7 @@ CREATE TABLE credential (
     created_at        TEXT NOT NULL,
     not_before        TEXT,
     expires_at        TEXT,
-    state             TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'revoked')),
+    state             TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'locked', 'revoked')),
     -- Digests are in hexadecimal.
     digest            TEXT NOT NULL,
     secret_number     INTEGER NOT NULL,

@@ -142,22 +142,8 @@ impl Revoke<'_> {
         tx.cancel_notices_of_topic(token.id, Topic::SsoRevoked, reason)
             .await?;
         findings::request(tx, now).await?;
-        let recipients = self.recipients(tx, &token).await?;
-        let occurrence = Occurrence {
-            topic: Topic::Revoked,
-            generation: now.into(),
-            step: None,
-        };
-        let notices: Vec<NewNotice> = recipients
-            .iter()
-            .map(|recipient| NewNotice {
-                title: Some(order.by.to_owned()),
-                detail: order.reason.map(str::to_owned),
-                ..NewNotice::for_token(&token, occurrence, recipient, now)
-            })
-            .collect();
-        tx.insert_notices(&notices, None, now).await?;
-        insert_copies(tx, &notices, now).await?;
+        let recipients =
+            plan_revoked_notices(tx, self.policy, &token, order.by, order.reason, now).await?;
         self.audit(tx, order, DONE, order.reason).await?;
         Ok(Revocation {
             cancelled,
@@ -201,9 +187,7 @@ impl Revoke<'_> {
     }
 
     pub async fn recipients(&self, tx: &mut Tx, token: &Token) -> Result<Vec<Recipient>, Error> {
-        let tokens = std::slice::from_ref(token);
-        let audience = Audience::load(tx, tokens, self.clock.now()).await?;
-        Ok(audience.recipients(self.policy, token))
+        load_recipients(tx, self.policy, token, self.clock.now()).await
     }
 
     /// Adds to the audit trail and returns the token's previous entry. Entries are in order even if the clock stood
@@ -226,6 +210,44 @@ impl Revoke<'_> {
         tx.insert_audit(new_id(at), at, entry, reason).await?;
         Ok(last)
     }
+}
+
+async fn load_recipients(
+    tx: &mut Tx,
+    policy: &Policy,
+    token: &Token,
+    now: DateTime<Utc>,
+) -> Result<Vec<Recipient>, Error> {
+    let audience = Audience::load(tx, std::slice::from_ref(token), now).await?;
+    Ok(audience.recipients(policy, token))
+}
+
+/// Plans notices to the owners and administrators of a token that `by` has revoked. Returns who is notified.
+pub async fn plan_revoked_notices(
+    tx: &mut Tx,
+    policy: &Policy,
+    token: &Token,
+    by: &str,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Recipient>, Error> {
+    let recipients = load_recipients(tx, policy, token, now).await?;
+    let occurrence = Occurrence {
+        topic: Topic::Revoked,
+        generation: now.into(),
+        step: None,
+    };
+    let notices: Vec<NewNotice> = recipients
+        .iter()
+        .map(|recipient| NewNotice {
+            title: Some(by.to_owned()),
+            detail: reason.map(str::to_owned),
+            ..NewNotice::for_token(token, occurrence, recipient, now)
+        })
+        .collect();
+    tx.insert_notices(&notices, None, now).await?;
+    insert_copies(tx, &notices, now).await?;
+    Ok(recipients)
 }
 
 /// Where a token is revoked.

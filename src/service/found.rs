@@ -1,5 +1,7 @@
 //! Finds a token of the service for whoever asks, with what decides about it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use crate::domain::service::{
@@ -23,6 +25,20 @@ pub struct Found {
     pub is_self: bool,
 }
 
+impl Found {
+    /// What rights depend on.
+    pub(super) fn subject(&self) -> Subject {
+        let owners = self.person.owners.iter();
+        let owners = owners.map(|owner| owner.key().to_owned());
+        Subject {
+            owners: owners.chain([self.credential.issuer.clone()]).collect(),
+            account: self.credential.account.clone(),
+            is_local: true,
+            is_self: self.is_self,
+        }
+    }
+}
+
 impl Service {
     pub(super) async fn load_checked(
         &self,
@@ -32,7 +48,7 @@ impl Service {
         operation: Operation,
     ) -> Result<Found, Error> {
         let found = load_found(tx, actor, credential).await?;
-        self.check_subject(actor, operation, &found)?;
+        actor.may_with(operation, &found.subject(), self.terms.issuers)?;
         Ok(found)
     }
 
@@ -73,27 +89,6 @@ impl Service {
             .into());
         }
         Ok((found, actor))
-    }
-
-    fn check_subject(
-        &self,
-        actor: &Actor,
-        operation: Operation,
-        found: &Found,
-    ) -> Result<(), Problem> {
-        let credential = &found.credential;
-        let owners = found
-            .person
-            .owners
-            .iter()
-            .map(|owner| owner.key().to_owned());
-        let subject = Subject {
-            owners: owners.chain([credential.issuer.clone()]).collect(),
-            account: credential.account.clone(),
-            is_local: true,
-            is_self: found.is_self,
-        };
-        actor.may_with(operation, &subject, self.terms.issuers)
     }
 
     /// Why a token cannot be changed here: there is none, or it is of another source.
@@ -156,21 +151,39 @@ pub(super) async fn load_found(
     actor: &Actor,
     credential: Credential,
 ) -> Result<Found, Error> {
-    let person = tx.find_service_user(&credential.issuer).await?;
-    let person = person.ok_or_else(Problem::unknown)?;
     let account = match &credential.account {
         Some(key) => tx.find_service_account(key).await?,
         None => None,
     };
     let token = tx.load_tokens(&[credential.id]).await?.pop();
+    let token = token.unwrap_or_default();
+    let person = tx.find_service_user(&credential.issuer).await?;
+    let person = person.unwrap_or_else(|| person_who_is_gone(&credential, &token));
     let is_self = matches!(actor, Actor::Caller(access) if access.credential.id == credential.id);
     Ok(Found {
         is_self,
-        token: token.unwrap_or_default(),
+        token,
         account,
         person,
         credential,
     })
+}
+
+/// In place of an issuer who was removed: administrators still see their tokens and can end them.
+fn person_who_is_gone(credential: &Credential, token: &Token) -> ServicePerson {
+    ServicePerson {
+        key: credential.issuer.clone(),
+        address: token.issuer.clone(),
+        name: token.issuer_name.clone(),
+        is_super: false,
+        is_sso: false,
+        owners: token.co_owners.clone(),
+        created_at: credential.created_at,
+        disabled_at: Some(credential.created_at),
+        lost_access_at: None,
+        roles: BTreeMap::new(),
+        version: 0,
+    }
 }
 
 pub(super) fn revoked() -> Problem {

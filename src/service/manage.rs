@@ -6,6 +6,7 @@ use crate::domain::service::{
     Actor, CredentialState, Grant, Operation, Problem, ProblemKind, ServicePerson, TokenChange,
 };
 use crate::domain::{Cell, TokenId, account_key};
+use crate::engine::plan_revoked_notices;
 use crate::store::{Change, Tx};
 use crate::text::{MAX_TEXT, one_line};
 
@@ -158,7 +159,7 @@ impl Service {
         Ok(())
     }
 
-    /// Disables a token, or enables it again.
+    /// Disables a token, or enables it again. What an administrator disabled, only an administrator enables.
     ///
     /// # Errors
     /// If the actor may not, or the token is deleted.
@@ -169,16 +170,17 @@ impl Service {
         is_enabled: bool,
         reason: Option<&str>,
     ) -> Result<Found, Error> {
-        let (state, operation) = if is_enabled {
-            (CredentialState::Active, Operation::EnableToken)
+        let operation = if is_enabled {
+            Operation::EnableToken
         } else {
-            (CredentialState::Disabled, Operation::DisableToken)
+            Operation::DisableToken
         };
-        let work = || self.set_state(actor, id, state, operation, reason);
+        let work = || self.set_state(actor, id, operation, reason);
         self.store.retrying(work).await
     }
 
-    /// Ends a token for good; its row is kept for the audit.
+    /// Ends a token for good; its row is kept for the audit. Unless its owner did it, the owner and the administrators
+    /// are notified.
     ///
     /// # Errors
     /// If the actor may not.
@@ -188,8 +190,7 @@ impl Service {
         id: TokenId,
         reason: Option<&str>,
     ) -> Result<Found, Error> {
-        let (state, operation) = (CredentialState::Revoked, Operation::DeleteToken);
-        let work = || self.set_state(actor, id, state, operation, reason);
+        let work = || self.set_state(actor, id, Operation::DeleteToken, reason);
         self.store.retrying(work).await
     }
 
@@ -197,30 +198,38 @@ impl Service {
         &self,
         actor: &Actor,
         id: TokenId,
-        state: CredentialState,
         operation: Operation,
         reason: Option<&str>,
     ) -> Result<Found, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
         let (mut found, actor) = self.lock_for(&mut tx, actor, id, operation, None).await?;
-        let credential = &mut found.credential;
-        if credential.state == state {
+        let Some(state) = next_state(&actor, operation, &found)? else {
             return Ok(found);
-        }
-        if credential.state == CredentialState::Revoked {
-            return Err(revoked().into());
-        }
-        credential.state = state;
+        };
+        found.credential.state = state;
         if let Some(token) = save(&mut tx, &self.policy, &mut found, now).await? {
             found.token = token;
         }
         let action = match state {
             CredentialState::Active => "token.enable",
-            CredentialState::Disabled => "token.disable",
+            CredentialState::Disabled | CredentialState::Locked => "token.disable",
             CredentialState::Revoked => "token.delete",
         };
         let reason = reason.map(|reason| one_line(reason, MAX_TEXT));
+        let is_watched = !found.credential.kind.is_internal();
+        if state == CredentialState::Revoked && is_watched && !actor.owns(&found.subject()) {
+            let by = actor.name();
+            plan_revoked_notices(
+                &mut tx,
+                &self.policy,
+                &found.token,
+                by,
+                reason.as_deref(),
+                now,
+            )
+            .await?;
+        }
         audit::token(
             &mut tx,
             &actor,
@@ -232,6 +241,37 @@ impl Service {
         .await?;
         self.commit(tx, &[Change::Credential(id)]).await?;
         Ok(found)
+    }
+}
+
+/// The state after a change; `None` if nothing changes.
+fn next_state(
+    actor: &Actor,
+    operation: Operation,
+    found: &Found,
+) -> Result<Option<CredentialState>, Problem> {
+    let subject = found.subject();
+    let state = found.credential.state;
+    let next = match operation {
+        Operation::DeleteToken => CredentialState::Revoked,
+        Operation::DisableToken if state == CredentialState::Locked => state,
+        Operation::DisableToken if actor.owns(&subject) => CredentialState::Disabled,
+        Operation::DisableToken => CredentialState::Locked,
+        _ => CredentialState::Active,
+    };
+    if next == state {
+        return Ok(None);
+    }
+    match state {
+        CredentialState::Revoked => Err(revoked()),
+        CredentialState::Locked if next == CredentialState::Active && !actor.manages(&subject) => {
+            Err(Problem::new(
+                ProblemKind::Forbidden,
+                "an administrator disabled this token",
+            )
+            .fix("ask an administrator of its account to enable it"))
+        }
+        _ => Ok(Some(next)),
     }
 }
 

@@ -231,7 +231,7 @@ fn row_of_internal(credential: &Credential, person: Option<&ServicePerson>) -> T
         expiry: credential.expires_at.map_or(Expiry::Never, Expiry::At),
         status: match credential.state {
             CredentialState::Active => Status::Active,
-            CredentialState::Disabled => Status::Disabled,
+            CredentialState::Disabled | CredentialState::Locked => Status::Disabled,
             CredentialState::Revoked => Status::Revoked,
         },
         last_used_at: credential.secret.last_used_at,

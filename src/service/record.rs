@@ -74,7 +74,7 @@ impl<'a> Record<'a> {
             },
             status: Cell::Value(match credential.state {
                 CredentialState::Active => Status::Active,
-                CredentialState::Disabled => Status::Disabled,
+                CredentialState::Disabled | CredentialState::Locked => Status::Disabled,
                 CredentialState::Revoked => Status::Revoked,
             }),
             secret_version: Some(credential.secret.number),

@@ -118,7 +118,7 @@ impl Service {
         let credential = &found.credential;
         match credential.state {
             CredentialState::Active => {}
-            CredentialState::Disabled => {
+            CredentialState::Disabled | CredentialState::Locked => {
                 return Err(Problem::new(
                     ProblemKind::Conflict,
                     "the token is disabled, so a new secret would not work",

@@ -980,3 +980,158 @@ async fn of_two_changes_of_one_version_of_the_preferences_one_wins(
     }
     world.store.close().await;
 }
+
+#[rstest]
+#[tokio::test]
+async fn what_an_administrator_disabled_only_an_administrator_enables(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let world = World::new(db, Terms::default()).await;
+    let token = world.issue("uma@example.org").await;
+    let id = token.credential.id;
+    let ada = world.caller(&world.issue("ada@example.org").await).await;
+    let uma = world.caller(&world.issue("uma@example.org").await).await;
+    let set = async |actor: &Actor, is_enabled| {
+        let set = world.service.set_enabled(actor, id, is_enabled, None);
+        set.await.map(|found| found.token.status)
+    };
+    let (on, off) = (Status::Active, Status::Disabled);
+    for by in [&uma, &ada, &operator()] {
+        assert_eq!(set(&uma, false).await.unwrap(), off);
+        assert_eq!(set(by, true).await.unwrap(), on);
+    }
+    // An administrator's decision stays, whatever the owner did before or does after it.
+    for by in [&ada, &operator()] {
+        set(&uma, false).await.unwrap();
+        assert_eq!(set(by, false).await.unwrap(), off);
+        assert_eq!(set(&uma, false).await.unwrap(), off);
+        let refused = problem(set(&uma, true).await);
+        assert_eq!(refused.kind, ProblemKind::Forbidden);
+        assert!(refused.detail.contains("an administrator disabled"));
+        assert!(!world.works(&token).await);
+        assert_eq!(set(&ada, true).await.unwrap(), on);
+        assert!(world.works(&token).await);
+    }
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn administrators_manage_a_token_whose_issuer_is_gone(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let token = world.issue("uma@example.org").await;
+    let id = token.credential.id;
+    let vic = world.caller(&world.issue("vic@example.org").await).await;
+    let ada = world.caller(&world.issue("ada@example.org").await).await;
+    for table in ["service_role WHERE user_key", "service_user WHERE key"] {
+        let gone = format!("DELETE FROM {table} = 'uma@example.org'");
+        world.fresh.execute(&gone).await.unwrap();
+    }
+    assert!(!world.works(&token).await);
+    let service = &world.service;
+    let hidden = service.find_for(&vic, id, Operation::ReadToken).await;
+    assert_eq!(problem(hidden).kind, ProblemKind::NotFound);
+    for actor in [&ada, &operator()] {
+        let found = service.find_for(actor, id, Operation::ReadToken).await;
+        assert!(found.is_ok(), "{found:?}");
+        let disabled = service.set_enabled(actor, id, false, None).await.unwrap();
+        assert_eq!(disabled.token.status, Status::Disabled);
+        assert_eq!(disabled.token.issuer, token.token.issuer);
+        service.set_enabled(actor, id, true, None).await.unwrap();
+        let how = Regeneration::default();
+        let refused = service.regenerate(actor, id, None, &how).await;
+        assert_eq!(problem(refused).kind, ProblemKind::Conflict);
+    }
+    let to_vic = TokenChange {
+        owner: Some("vic@example.org".into()),
+        ..TokenChange::default()
+    };
+    let moved = service.update(&operator(), id, None, &to_vic).await;
+    assert_eq!(moved.unwrap().credential.issuer, "vic@example.org");
+    assert!(world.works(&token).await);
+    let deleted = service.delete(&ada, id, None).await.unwrap();
+    assert_eq!(deleted.token.status, Status::Revoked);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_accounts_that_get_one_name_the_second_is_refused(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let world = World::new(db, Terms::default()).await;
+    for round in 0..10 {
+        let names = ["a", "b"].map(|name| format!("{name}{round}"));
+        for name in &names {
+            let operator = operator();
+            let added = world.service.add_account(&operator, name, None);
+            added.await.unwrap();
+        }
+        let tasks = names.map(|name| {
+            let service = Arc::clone(&world.service);
+            tokio::spawn(async move {
+                let new = format!("new{round}");
+                service.rename_account(&operator(), &name, &new).await
+            })
+        });
+        let mut renamed = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(_) => renamed += 1,
+                result => assert_eq!(problem(result).kind, ProblemKind::Conflict),
+            }
+        }
+        assert_eq!(renamed, 1);
+    }
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn owner_and_administrators_learn_who_ended_a_token(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let outbox = tempfile::tempdir().unwrap();
+    let mut engine = world::engine(&world.store, outbox.path());
+    engine.settings.admin_role = Some("administrator".to_owned());
+    let uma = world.issue("uma@example.org").await;
+    let own = world.issue("uma@example.org").await;
+    let caller = world.caller(&uma).await;
+    let service = &world.service;
+    let mails = async || {
+        world::sweep(&engine).await;
+        let files = std::fs::read_dir(outbox.path()).unwrap();
+        let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        let mut mails: Vec<_> = files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect();
+        files
+            .iter()
+            .for_each(|file| std::fs::remove_file(file).unwrap());
+        mails.sort();
+        mails
+    };
+    service
+        .delete(&caller, own.credential.id, None)
+        .await
+        .unwrap();
+    assert_eq!(mails().await, Vec::<String>::new(), "they know");
+    let reporter = Actor::Operator("leak report".into());
+    let reason = Some("reported as leaked");
+    let deleted = service.delete(&reporter, uma.credential.id, reason).await;
+    deleted.unwrap();
+    // Again changes nothing.
+    let again = service.delete(&reporter, uma.credential.id, reason).await;
+    again.unwrap();
+    let mails = mails().await;
+    let is_to = |name: &str| {
+        let to = format!("To: {name}@example.org");
+        mails.iter().filter(|mail| mail.contains(&to)).count()
+    };
+    assert_eq!((is_to("uma"), is_to("ada"), mails.len()), (1, 1, 2));
+    for mail in &mails {
+        assert!(mail.contains("leak report"), "{mail}");
+        assert!(mail.contains("reported as leaked"), "{mail}");
+    }
+    world.store.close().await;
+}

@@ -68,7 +68,7 @@ fn view(credential: Credential, person: Option<&ServicePerson>) -> TokenView {
         secret_version: credential.secret.number,
         status: match credential.state {
             CredentialState::Active => Status::Active,
-            CredentialState::Disabled => Status::Disabled,
+            CredentialState::Disabled | CredentialState::Locked => Status::Disabled,
             CredentialState::Revoked => Status::Revoked,
         },
         last_used_at: credential.secret.last_used_at,

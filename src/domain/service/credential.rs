@@ -9,7 +9,10 @@ use crate::domain::string_enum::string_enum;
 string_enum! {
     CredentialState {
         Active = "active",
+        /// By its owner, who can enable it again.
         Disabled = "disabled",
+        /// Disabled by an administrator, who alone can enable it again.
+        Locked = "locked",
         Revoked = "revoked",
     }
 }

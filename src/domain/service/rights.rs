@@ -114,6 +114,22 @@ impl Actor {
         }
     }
 
+    /// Whether they manage it as an operator or an administrator.
+    pub fn manages(&self, subject: &Subject) -> bool {
+        match self {
+            Self::Operator(_) => true,
+            Self::Caller(access) => access.manages(subject),
+        }
+    }
+
+    /// Whether it is their own.
+    pub fn owns(&self, subject: &Subject) -> bool {
+        match self {
+            Self::Operator(_) => false,
+            Self::Caller(access) => subject.owners.contains(&access.person.key),
+        }
+    }
+
     /// Checks what does not depend on a subject: scopes, the kind of the credential, and whether they are an admin at
     /// all.
     ///

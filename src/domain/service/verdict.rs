@@ -146,7 +146,7 @@ fn check_secret(
 fn check_state(credential: &Credential, now: DateTime<Utc>) -> Result<(), Refusal> {
     match credential.state {
         CredentialState::Revoked => return Err(Refusal::Revoked),
-        CredentialState::Disabled => return Err(Refusal::Disabled),
+        CredentialState::Disabled | CredentialState::Locked => return Err(Refusal::Disabled),
         CredentialState::Active => {}
     }
     if credential.expires_at.is_some_and(|at| at <= now) {
