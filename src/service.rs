@@ -8,6 +8,7 @@ mod actor;
 mod audit;
 mod cache;
 mod counters;
+mod decoy;
 mod error;
 mod exchange;
 mod feed;

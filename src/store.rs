@@ -56,6 +56,7 @@ pub use addresses::RefusedAddress;
 pub use changes::Change;
 #[cfg(feature = "test-support")]
 pub use copy::TABLES;
+pub use credentials::MAX_CHAIN;
 pub use erasure::Erased;
 #[cfg(feature = "test-support")]
 pub use erasure::TEXT_COLUMNS;

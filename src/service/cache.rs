@@ -14,7 +14,7 @@ use quick_cache::sync::Cache as QuickCache;
 
 use crate::domain::TokenId;
 use crate::domain::service::{Credential, Parent, ServicePerson};
-use crate::store::Change;
+use crate::store::{Change, MAX_CHAIN};
 
 use super::packed::Packed;
 
@@ -27,8 +27,6 @@ const EXPECTED_PEOPLE: usize = 10_000;
 const ENTRY_BYTES: u64 = 48;
 /// How long after a poll of the change feed the entries may be used.
 pub(super) const MAX_FEED_AGE: Duration = Duration::from_secs(1);
-/// An access token, its refresh token, the token that it was exchanged for.
-pub(super) const MAX_CHAIN: usize = 3;
 
 pub(super) struct Cache {
     tokens: QuickCache<TokenId, Arc<Packed>, TokenBytes>,

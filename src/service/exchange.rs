@@ -13,6 +13,11 @@ use crate::domain::{LOCAL_SOURCE, TokenId};
 
 use super::{Result, Service};
 
+/// Refresh tokens of a token, and access tokens of a refresh token. A new one ends the oldest, so that a client that
+/// never uses a token twice does not fill the store.
+const MAX_REFRESH: i64 = 1000;
+const MAX_ACCESS: i64 = 100;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// A token for an access and a refresh token.
@@ -73,10 +78,15 @@ impl Service {
             },
             _ => return Err(refuse(grant, &given.kind).into()),
         };
+        let most = match grant {
+            Grant::ClientCredentials => MAX_REFRESH,
+            Grant::RefreshToken => MAX_ACCESS,
+        };
+        let ended = tx.delete_oldest_exchanged(given.id, most - 1).await?;
         for derived in exchanged.refresh.iter().chain([&exchanged.access]) {
             tx.insert_credential(&derived.credential).await?;
         }
-        self.commit(tx, &[]).await?;
+        self.commit(tx, &ended).await?;
         Ok(exchanged)
     }
 

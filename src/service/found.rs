@@ -161,11 +161,11 @@ pub(super) async fn load_found(
     let person = person.unwrap_or_else(|| person_who_is_gone(&credential, &token));
     let is_self = matches!(actor, Actor::Caller(access) if access.credential.id == credential.id);
     Ok(Found {
-        is_self,
-        token,
-        account,
-        person,
         credential,
+        person,
+        account,
+        token,
+        is_self,
     })
 }
 

@@ -42,7 +42,7 @@ impl Service {
     ///
     /// # Errors
     /// If the key was used for another request, or the answer cannot be given again.
-    pub async fn answer_again(&self, request: &Repeatable) -> Result<Option<String>, Error> {
+    pub async fn answer_again(&self, request: &Repeatable) -> Result<Option<SecretString>, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin_short_read().await?;
         let known = tx.find_idempotency(&request.key_digest()).await?;
@@ -89,7 +89,7 @@ impl Repeatable {
         &self,
         tx: &mut Tx,
         now: DateTime<Utc>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<SecretString>, Error> {
         let key_digest = self.key_digest();
         if let Some(known) = tx.find_idempotency(&key_digest).await? {
             if now < known.created_at + KEY_TTL {
@@ -120,7 +120,7 @@ impl Repeatable {
         tx: &mut Tx,
         known: IdempotencyRow,
         now: DateTime<Utc>,
-    ) -> Result<String, Error> {
+    ) -> Result<SecretString, Error> {
         if known.body_digest != self.body_digest {
             return Err(Problem::new(
                 ProblemKind::Invalid,
@@ -210,13 +210,13 @@ impl Repeatable {
         STANDARD.encode([nonce.as_slice(), &sealed].concat())
     }
 
-    fn open(&self, sealed: &str) -> Option<String> {
+    fn open(&self, sealed: &str) -> Option<SecretString> {
         let mut sealed = STANDARD.decode(sealed).ok()?;
         let (nonce, answer) = sealed.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let aad = Aad::from(self.body_digest.as_bytes());
         let opened = self.cipher().open_in_place(nonce, aad, answer).ok()?;
-        String::from_utf8(opened.to_vec()).ok()
+        std::str::from_utf8(opened).ok().map(SecretString::from)
     }
 }
 
@@ -253,17 +253,16 @@ mod tests {
     #[test]
     fn only_the_same_key_and_secret_open_the_answer() {
         let sealed = request("a-key", "a secret").seal("the answer");
-        assert_eq!(
-            request("a-key", "a secret").open(&sealed).as_deref(),
-            Some("the answer")
-        );
-        assert_eq!(
-            request("\"a-key\"", "a secret").open(&sealed).as_deref(),
-            Some("the answer")
-        );
-        assert_eq!(request("a-key", "another").open(&sealed), None);
-        assert_eq!(request("another", "a secret").open(&sealed), None);
-        assert_eq!(request("a-key", "a secret").open(""), None);
+        let open = |key, secret, sealed: &str| {
+            let opened = request(key, secret).open(sealed);
+            opened.map(|answer| answer.expose_secret().to_owned())
+        };
+        let answer = Some("the answer".to_owned());
+        assert_eq!(open("a-key", "a secret", &sealed), answer);
+        assert_eq!(open("\"a-key\"", "a secret", &sealed), answer);
+        assert_eq!(open("a-key", "another", &sealed), None);
+        assert_eq!(open("another", "a secret", &sealed), None);
+        assert_eq!(open("a-key", "a secret", ""), None);
         assert!(!sealed.contains("answer"));
     }
 

@@ -1,6 +1,7 @@
 //! What a new token may be, and what it is made of.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::service::{
     Actor, Credential, CredentialState, Grant, Kind, NewSecret, NewToken, Problem, ProblemKind,
@@ -28,7 +29,7 @@ pub struct Issued {
 /// A request that may be repeated, and how its answer is written.
 pub struct Once<'a> {
     pub request: &'a Repeatable,
-    pub answer: &'a (dyn Fn(&Issued) -> String + Sync),
+    pub answer: &'a (dyn Fn(&Issued) -> SecretString + Sync),
 }
 
 impl Once<'_> {
@@ -47,7 +48,8 @@ impl Once<'_> {
     pub(super) async fn settle(&self, tx: &mut Tx, issued: &Issued) -> Result<(), Error> {
         let Credential { id, secret, .. } = &issued.credential;
         let answer = (self.answer)(issued);
-        self.request.settle(tx, *id, secret.number, &answer).await
+        let answer = answer.expose_secret();
+        self.request.settle(tx, *id, secret.number, answer).await
     }
 }
 
@@ -55,7 +57,7 @@ impl Once<'_> {
 pub enum Outcome {
     Made(Box<Issued>),
     /// The answer that was given before.
-    Again(String),
+    Again(SecretString),
 }
 
 impl Outcome {
@@ -93,6 +95,7 @@ impl Service {
             scopes: &new.scopes,
             networks: &new.networks,
         })?;
+        new.networks.check_count()?;
         let from = new.not_before.map_or(now, |at| at.max(now));
         let expires_at = self.terms.expiry(&new.kind, new.lifetime, from)?;
         check_not_before(new.not_before, expires_at, now)?;
@@ -154,6 +157,21 @@ impl Service {
             _ => None,
         };
         let asked = new.account.as_deref().map(account_key);
+        if let Actor::Caller(access) = actor
+            && !access.is_super
+            && asked.is_some()
+            && asked != access.credential.account
+        {
+            // Before anything is looked up: the answer is the same whether or not there is such an account.
+            return Err(Problem {
+                pointer: Some("/account"),
+                ..Problem::new(
+                    ProblemKind::Forbidden,
+                    "a token can have only the account of the token that asks",
+                )
+            }
+            .into());
+        }
         let mut only = person.roles.keys();
         let key = match (asked, of_caller, only.next(), only.next()) {
             (Some(key), ..) | (None, Some(key), ..) => key,
@@ -321,11 +339,18 @@ pub(super) fn check_description(description: Option<&str>) -> Result<(), Problem
 /// A token that begins to work later than in ten years is a mistake.
 const MAX_WAIT: TimeDelta = TimeDelta::days(3653);
 
+/// A begin may be the present day, or by a clock that differs.
+const MAX_PAST: TimeDelta = TimeDelta::days(1);
+
 fn check_not_before(
     not_before: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<(), Problem> {
+    if not_before.is_some_and(|from| from < shift(now, -MAX_PAST)) {
+        let detail = "the token would begin to work in the past";
+        return Err(Problem::invalid("/not_before", detail).fix("leave it out to begin now"));
+    }
     if not_before.is_some_and(|from| shift(now, MAX_WAIT) < from) {
         let detail = "the token would begin to work in more than ten years";
         return Err(Problem::invalid("/not_before", detail).fix("choose an earlier begin"));

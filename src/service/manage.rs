@@ -100,6 +100,7 @@ impl Service {
             credential.scopes = scopes.clone();
         }
         if let Some(networks) = &change.networks {
+            networks.check_count()?;
             credential.networks = networks.clone();
         }
         if is_more {

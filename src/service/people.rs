@@ -28,6 +28,16 @@ impl Service {
         user: &NewUser,
         change: &UserChange,
     ) -> Result<ServicePerson, Error> {
+        let work = || self.try_add_user(actor, user, change);
+        self.store.retrying(work).await
+    }
+
+    async fn try_add_user(
+        &self,
+        actor: &Actor,
+        user: &NewUser,
+        change: &UserChange,
+    ) -> Result<ServicePerson, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
         let actor = &actor;
         let now = self.clock.now();
@@ -70,6 +80,17 @@ impl Service {
         version: Option<i64>,
         change: &UserChange,
     ) -> Result<ServicePerson, Error> {
+        let work = || self.try_change_user(actor, key, version, change);
+        self.store.retrying(work).await
+    }
+
+    async fn try_change_user(
+        &self,
+        actor: &Actor,
+        key: &str,
+        version: Option<i64>,
+        change: &UserChange,
+    ) -> Result<ServicePerson, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
         let actor = &actor;
         let now = self.clock.now();
@@ -94,6 +115,17 @@ impl Service {
     /// # Errors
     /// If there is none, or the actor may not.
     pub async fn set_user_enabled(
+        &self,
+        actor: &Actor,
+        key: &str,
+        is_enabled: bool,
+        reason: Option<&str>,
+    ) -> Result<ServicePerson, Error> {
+        let work = || self.try_set_user_enabled(actor, key, is_enabled, reason);
+        self.store.retrying(work).await
+    }
+
+    async fn try_set_user_enabled(
         &self,
         actor: &Actor,
         key: &str,
@@ -129,12 +161,26 @@ impl Service {
         key: &str,
         reason: Option<&str>,
     ) -> Result<usize, Error> {
+        let work = || self.try_remove_user(actor, key, reason);
+        self.store.retrying(work).await
+    }
+
+    async fn try_remove_user(
+        &self,
+        actor: &Actor,
+        key: &str,
+        reason: Option<&str>,
+    ) -> Result<usize, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let actor = &actor;
         let now = self.clock.now();
         let person = lock_user(&mut tx, actor, key).await?;
         let mut ended = 0;
-        for credential in tx.list_credentials_of(&person.key).await? {
+        for listed in tx.list_credentials_of(&person.key).await? {
+            // Locked, so that no change that is made meanwhile is undone.
+            let Some(credential) = tx.lock_credential(listed.id).await? else {
+                continue;
+            };
             if credential.state == CredentialState::Revoked {
                 continue;
             }

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::TokenId;
 use crate::domain::service::{Credential, ServicePerson};
-use crate::store::{self, Store, Tx};
+use crate::store::{self, MAX_CHAIN, Store, Tx};
 
-use super::cache::{Cache, Epoch, MAX_CHAIN};
+use super::cache::{Cache, Epoch};
 
 /// Requests that one read answers.
 const MAX_BATCH: usize = 256;
@@ -138,19 +138,8 @@ impl Source {
 
 impl Snapshot {
     pub async fn load(tx: &mut Tx, epoch: Epoch, ids: &[TokenId]) -> store::Result<Self> {
-        let mut credentials = HashMap::with_capacity(ids.len());
-        let mut wanted = ids.to_vec();
-        for _ in 0..MAX_CHAIN {
-            let found = tx.find_credentials(&wanted).await?;
-            credentials.extend(found.into_iter().map(|it: Credential| (it.id, it)));
-            let parents = credentials.values().filter_map(|it: &Credential| it.parent);
-            let parents = parents.map(|parent| parent.id);
-            let missing: HashSet<_> = parents.filter(|id| !credentials.contains_key(id)).collect();
-            if missing.is_empty() {
-                break;
-            }
-            wanted = missing.into_iter().collect();
-        }
+        let found = tx.find_credential_chains(ids).await?;
+        let credentials: HashMap<_, _> = found.into_iter().map(|it| (it.id, it)).collect();
         // Read for an unknown id, too: it must take as long as a known one.
         let mut keys: HashSet<&str> = credentials.values().map(|it| it.issuer.as_str()).collect();
         if keys.is_empty() {

@@ -9,12 +9,15 @@ use crate::domain::service::{
 };
 use crate::store::Change;
 use crate::text::{MAX_TEXT, one_line};
-use crate::time::shift;
+use crate::time::{format_span, shift};
 
 use super::found::{Found, revoked};
 use super::issue::{Issued, Once, Outcome, first_secret};
 use super::record::Record;
 use super::{Error, Service, audit};
+
+/// Where nothing limits the life of a token.
+const MAX_OVERLAP: TimeDelta = TimeDelta::days(3653);
 
 impl Service {
     /// Gives a token a new secret. The old one works until the overlap is over, but not longer than it would have; what
@@ -82,6 +85,7 @@ impl Service {
         let expires_at = self
             .terms
             .regenerated_expiry(&credential, how.lifetime, now)?;
+        self.check_overlap(&credential, how.overlap, expires_at, now)?;
         let secret = NewSecret::generate(&self.terms.head(&credential.kind), &credential.public_id);
         let overlap = how.overlap.unwrap_or(self.terms.overlap);
         let overlap = Some(overlap).filter(|_| !how.is_leaked).unwrap_or_default();
@@ -112,6 +116,28 @@ impl Service {
         }
         self.commit(tx, &[Change::Credential(id)]).await?;
         Ok(Outcome::Made(Box::new(issued)))
+    }
+
+    /// An old secret must not work longer than the new one may.
+    fn check_overlap(
+        &self,
+        credential: &Credential,
+        overlap: Option<TimeDelta>,
+        expires_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Problem> {
+        let Some(overlap) = overlap else {
+            return Ok(());
+        };
+        let life = self.terms.life(&credential.kind);
+        let longest = life.max.unwrap_or(MAX_OVERLAP);
+        let longest = expires_at.map_or(longest, |at| longest.min(at - now));
+        if overlap <= longest {
+            return Ok(());
+        }
+        let detail = "the old secret would work longer than the new one may live";
+        let fix = format!("give an overlap of at most {}", format_span(longest));
+        Err(Problem::invalid("/overlap", detail).fix(fix))
     }
 
     fn check_regeneration(&self, actor: &Actor, found: &Found) -> Result<(), Problem> {

@@ -83,13 +83,12 @@ pub async fn authenticate(
     let Some(presented) = presented else {
         return Err(ApiError::no_credential());
     };
-    let verified = web.service.verify(&presented, context.client()).await?;
+    let verified = web
+        .service
+        .verify_for_api(&presented, context.client())
+        .await?;
     let access = match verified {
-        Ok(access) if access.credential.kind.opens_api() => access,
-        Ok(_) => {
-            context.note(Note::Refused("kind"));
-            return Err(ApiError::invalid_token());
-        }
+        Ok(access) => access,
         Err(refusal) => {
             context.note(Note::Refused(refusal.as_str()));
             return Err(ApiError::invalid_token());

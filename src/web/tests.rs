@@ -58,6 +58,21 @@ async fn a_valid_token_is_described_to_the_gateway() {
     assert_eq!(answer.status, 403, "{answer:?}");
     let challenge = r#"Bearer realm="lapsed", error="insufficient_scope", scope="app:write""#;
     assert_eq!(answer.header("www-authenticate"), Some(challenge));
+    // A pattern demands all that it covers.
+    for (scope, status) in [
+        ("lib:*", 200),
+        ("lib:a", 200),
+        ("app:*", 403),
+        ("*:read", 403),
+        ("*:*", 403),
+        ("lib2:a", 403),
+    ] {
+        let path = format!("{VERIFY}?scope={scope}");
+        let answer = api.get(&path, &sent).await;
+        assert_eq!(answer.status, status, "{scope}: {answer:?}");
+        let unlimited = api.get(&path, &[bearer(&token.secret)]).await;
+        assert_eq!(unlimited.status, 200, "{scope}: {unlimited:?}");
+    }
     for query in [
         "scope=",
         "scope=a",

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use lapsed::clock::Clock;
 use lapsed::domain::service::{
     Access, Actor, Kind, Lifetime, NewToken, NewUser, Operation, Presented, Problem, ProblemKind,
-    Profile, Regeneration, RoleChange, Terms, TokenChange, UserChange,
+    Profile, Regeneration, RoleChange, Terms, TokenChange, UserChange, WhoIssues,
 };
 use lapsed::domain::{Channel, Status, TokenId};
 use lapsed::service::Service;
@@ -552,7 +552,14 @@ async fn a_new_token_has_at_most_what_asks_for_it(#[values(Sqlite, Postgres)] db
         account: Some("other".into()),
         ..allowed.clone()
     };
-    assert_eq!(problem(ask(elsewhere).await).pointer, Some("/account"));
+    let elsewhere = problem(ask(elsewhere).await);
+    assert_eq!(elsewhere.pointer, Some("/account"));
+    // It does not say which accounts there are.
+    let nowhere = NewToken {
+        account: Some("nowhere".into()),
+        ..allowed.clone()
+    };
+    assert_eq!(problem(ask(nowhere).await), elsewhere);
     // A lower role binds what comes of it, too.
     let viewer = NewToken {
         role: Some("viewer".into()),
@@ -849,7 +856,7 @@ async fn a_repeated_request_gets_the_same_answer(#[values(Sqlite, Postgres)] db:
     let world = World::new(db, Terms::default()).await;
     let uma = world.issue("uma@example.org").await;
     let caller = world.caller(&uma).await;
-    let answer = |issued: &Issued| issued.secret.token.expose_secret().to_owned();
+    let answer = |issued: &Issued| issued.secret.token.clone();
     let ask = async |key: &str, body: &str| {
         let secret = uma.secret.token.clone();
         let request = Repeatable::new(key, secret, &[body.as_bytes()]).unwrap();
@@ -867,7 +874,7 @@ async fn a_repeated_request_gets_the_same_answer(#[values(Sqlite, Postgres)] db:
     };
     let token = made.secret.token.expose_secret().to_owned();
     let again = async || match ask("key", "body").await {
-        Ok(Outcome::Again(answer)) => answer,
+        Ok(Outcome::Again(answer)) => answer.expose_secret().to_owned(),
         other => panic!("{other:?}"),
     };
     assert_eq!(again().await, token);
@@ -1105,9 +1112,9 @@ async fn owner_and_administrators_learn_who_ended_a_token(#[values(Sqlite, Postg
             .iter()
             .map(|file| std::fs::read_to_string(file).unwrap())
             .collect();
-        files
-            .iter()
-            .for_each(|file| std::fs::remove_file(file).unwrap());
+        for file in files {
+            std::fs::remove_file(file).unwrap();
+        }
         mails.sort();
         mails
     };
@@ -1133,5 +1140,142 @@ async fn owner_and_administrators_learn_who_ended_a_token(#[values(Sqlite, Postg
         assert!(mail.contains("leak report"), "{mail}");
         assert!(mail.contains("reported as leaked"), "{mail}");
     }
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_old_secret_does_not_outlive_the_new_one(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let issued = world.issue("uma@example.org").await;
+    let regenerate = async |hours, overlap| {
+        let how = Regeneration {
+            lifetime: Lifetime::For(TimeDelta::hours(hours)),
+            overlap: Some(overlap),
+            ..Regeneration::default()
+        };
+        let id = issued.credential.id;
+        world.service.regenerate(&operator(), id, None, &how).await
+    };
+    for overlap in [
+        TimeDelta::hours(5) + TimeDelta::microseconds(1),
+        TimeDelta::days(400),
+        TimeDelta::MAX,
+    ] {
+        let refused = problem(regenerate(5, overlap).await);
+        assert_eq!(refused.pointer, Some("/overlap"), "{refused}");
+        assert!(refused.to_string().contains("at most 5h"), "{refused}");
+    }
+    assert!(world.works(&issued).await);
+    let second = regenerate(5, TimeDelta::hours(5)).await.unwrap();
+    assert!(world.works(&issued).await && world.works(&second).await);
+    let third = regenerate(5, TimeDelta::zero()).await.unwrap();
+    assert!(!world.works(&second).await && world.works(&third).await);
+    // Never is not without an end for the old one.
+    let terms = Terms {
+        max_ttl: None,
+        allow_never: true,
+        ..Terms::default()
+    };
+    let World { store, fresh, .. } = world;
+    let world = World::on(store, fresh, terms);
+    let how = Regeneration {
+        lifetime: Lifetime::Never,
+        overlap: Some(TimeDelta::days(4000)),
+        ..Regeneration::default()
+    };
+    let id = issued.credential.id;
+    let refused = world.service.regenerate(&operator(), id, None, &how).await;
+    assert!(problem(refused).to_string().contains("at most 3653d"));
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_has_at_most_fifty_networks(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let networks = |count: u8| {
+        let networks = (0..count).map(|number| format!("10.{number}.0.0/16 "));
+        networks.collect::<String>().parse().unwrap()
+    };
+    let new = |count| NewToken {
+        networks: networks(count),
+        ..new_token("uma@example.org")
+    };
+    let refused = world.service.issue(&operator(), &new(51)).await;
+    assert_eq!(problem(refused).pointer, Some("/networks"));
+    let issued = world.service.issue(&operator(), &new(50)).await.unwrap();
+    let change = TokenChange {
+        networks: Some(networks(51)),
+        ..TokenChange::default()
+    };
+    let id = issued.credential.id;
+    let refused = world.service.update(&operator(), id, None, &change).await;
+    assert_eq!(problem(refused).pointer, Some("/networks"));
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn where_super_admins_alone_manage_an_owner_only_sees_the_token_that_asks(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let world = World::new(db, Terms::default()).await;
+    let token = world.issue("ada@example.org").await;
+    let other = world.issue("ada@example.org").await;
+    let World { store, fresh, .. } = world;
+    let terms = Terms {
+        issuers: WhoIssues::Super,
+        ..Terms::default()
+    };
+    let world = World::on(store, fresh, terms);
+    let caller = world.caller(&token).await;
+    let service = &world.service;
+    let (own, other) = (token.credential.id, other.credential.id);
+    assert!(service.find(&caller, own).await.is_ok());
+    let hidden = service.find(&caller, other).await;
+    assert_eq!(problem(hidden).kind, ProblemKind::NotFound);
+    let change = TokenChange {
+        name: Some("mine".into()),
+        ..TokenChange::default()
+    };
+    let how = Regeneration::default();
+    let refused = [
+        problem(service.update(&caller, own, None, &change).await),
+        problem(service.set_enabled(&caller, own, false, None).await),
+        problem(service.set_enabled(&caller, own, true, None).await),
+        problem(service.delete(&caller, own, None).await),
+        problem(service.regenerate(&caller, own, None, &how).await),
+    ];
+    for refused in refused {
+        assert_eq!(refused.kind, ProblemKind::Forbidden);
+        assert!(refused.detail.contains("super admins"), "{refused}");
+    }
+    assert!(world.works(&token).await);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_begins_neither_in_the_past_nor_in_ten_years(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let issue = async |wait: TimeDelta| {
+        let new = NewToken {
+            not_before: Some(now() + wait),
+            ..new_token("uma@example.org")
+        };
+        world.service.issue(&operator(), &new).await
+    };
+    let second = TimeDelta::seconds(1);
+    for wait in [-TimeDelta::days(1) - second, TimeDelta::days(3653) + second] {
+        assert_eq!(problem(issue(wait).await).pointer, Some("/not_before"));
+    }
+    // The present day, by whatever clock.
+    let issued = issue(-TimeDelta::hours(20)).await.unwrap();
+    assert!(world.works(&issued).await);
+    let expected = Some(now() + TimeDelta::days(30));
+    assert_eq!(issued.credential.expires_at, expected);
+    let later = issue(TimeDelta::days(3653)).await.unwrap();
+    assert!(!world.works(&later).await);
     world.store.close().await;
 }

@@ -779,3 +779,102 @@ async fn uses_of_three_secrets_between_two_writes_are_of_the_right_ones(
     let found = [old.last_used_at, credential.secret.last_used_at];
     assert_eq!(found, used[..]);
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_token_of_a_kind_that_is_not_accepted_is_read_and_not_used(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let mut world = World::new(db).await;
+    let here = &mut world.here;
+    let issued = here.issue().await;
+    here.poll().await;
+    let caller = here.verify(&presented(&issued.secret)).await.unwrap();
+    let grant = Grant::ClientCredentials;
+    let exchanged = here.service.exchange(grant, &caller).await.unwrap();
+    let (access, refresh) = tokens(&exchanged);
+    let refresh = presented(&refresh.secret);
+    here.service.flush().await.unwrap();
+    here.warm(&refresh).await;
+    let mut counts = here.service.counts();
+    let refused = here.service.verify_for_api(&refresh, HERE).await.unwrap();
+    assert_eq!(refused.err(), Some(Refusal::WrongKind));
+    assert_eq!(here.service.counts().hits, counts.hits, "it is read");
+    for token in [&access.secret, &issued.secret] {
+        let accepted = here.service.verify_for_api(&presented(token), HERE).await;
+        assert!(accepted.unwrap().is_ok());
+    }
+    let uses = async || {
+        here.service.flush().await.unwrap();
+        let mut tx = here.store.begin_read().await.unwrap();
+        let uses = tx.load_uses(issued.credential.id).await.unwrap().hours;
+        (uses[0].ok, uses[0].refused)
+    };
+    assert_eq!(uses().await, (5, 0));
+    here.service
+        .verify_for_api(&refresh, HERE)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(uses().await, (5, 0));
+    counts = here.service.counts();
+    let of_kind = counts
+        .refused
+        .iter()
+        .find(|(refusal, _)| *refusal == Refusal::WrongKind);
+    assert_eq!(of_kind.map(|(_, count)| *count), Some(2));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_new_exchanged_token_ends_the_oldest_of_too_many(#[values(Sqlite, Postgres)] db: Db) {
+    let mut world = World::new(db).await;
+    let here = &mut world.here;
+    let issued = here.issue().await;
+    here.poll().await;
+    let caller = here.verify(&presented(&issued.secret)).await.unwrap();
+    let (service, clock) = (Arc::clone(&here.service), here.clock.clone());
+    let exchange = async |grant, caller: &Access| {
+        clock.advance(TimeDelta::milliseconds(1));
+        service.exchange(grant, caller).await.unwrap()
+    };
+    let first = exchange(Grant::ClientCredentials, &caller).await;
+    let (access, refresh) = tokens(&first);
+    let refresh = presented(&refresh.secret);
+    let caller_of_refresh = here.verify(&refresh).await.unwrap();
+    let mut renewed = Vec::new();
+    for _ in 0..100 {
+        let exchanged = exchange(Grant::RefreshToken, &caller_of_refresh).await;
+        renewed.push(presented(&exchanged.access.secret));
+    }
+    here.poll().await;
+    // That of the first exchange was the oldest of this refresh token.
+    let access = presented(&access.secret);
+    assert_eq!(here.refusal(&access).await, Some(Refusal::Unknown));
+    for token in &renewed {
+        here.verify(token).await.unwrap();
+    }
+    // In memory, too.
+    exchange(Grant::RefreshToken, &caller_of_refresh).await;
+    assert_eq!(here.refusal(&renewed[0]).await, Some(Refusal::Unknown));
+    here.verify(&renewed[1]).await.unwrap();
+
+    let mut tx = here.store.begin().await.unwrap();
+    for _ in 0..999 {
+        let public_id = lapsed::domain::service::PublicId::generate();
+        let more = lapsed::domain::service::Credential {
+            id: TokenId::new("local", public_id.as_str()),
+            public_id,
+            created_at: here.clock.now(),
+            ..first.refresh.as_ref().unwrap().credential.clone()
+        };
+        tx.insert_credential(&more).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert!(here.verify(&refresh).await.is_ok());
+    exchange(Grant::ClientCredentials, &caller).await;
+    for token in [&refresh, &renewed[1]] {
+        assert_eq!(here.refusal(token).await, Some(Refusal::Unknown));
+    }
+    assert!(here.verify(&presented(&issued.secret)).await.is_ok());
+}

@@ -89,6 +89,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::IssuerDisabled => {
             "its user is disabled, lost access, or is no longer in its account"
         }
+        Refusal::WrongKind => "its kind is not accepted here",
         Refusal::WrongNetwork => "it may not be used from this address; --address gives another",
     }
 }

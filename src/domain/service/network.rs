@@ -6,6 +6,11 @@ use std::str::FromStr;
 
 use ipnet::{AddrParseError, IpNet, Ipv4Net};
 
+use super::Problem;
+
+/// Each is compared at every use.
+const MAX_COUNT: usize = 50;
+
 /// Networks in CIDR notation, sorted. Without any, the token works from everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
@@ -24,6 +29,16 @@ impl Networks {
 
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.0.iter()
+    }
+
+    /// # Errors
+    /// If a token cannot have so many.
+    pub fn check_count(&self) -> Result<(), Problem> {
+        if self.0.len() <= MAX_COUNT {
+            return Ok(());
+        }
+        let detail = format!("a token has at most {MAX_COUNT} networks");
+        Err(Problem::invalid("/networks", detail).fix("name larger networks"))
     }
 
     /// An IPv4 address in an IPv6 one (`::ffff:192.0.2.1`) counts as the IPv4 address.

@@ -204,8 +204,13 @@ impl Actor {
             )
             .fix("use a token without scopes"));
         }
-        if is_regeneration && issuers == WhoIssues::Super && !access.is_super {
-            return Err(who_issues(issuers));
+        // Whoever has a token sees it.
+        if !is_read && issuers == WhoIssues::Super && subject.is_local && !access.is_super {
+            return Err(Problem::new(
+                ProblemKind::Forbidden,
+                "only super admins manage tokens here",
+            )
+            .fix("ask one of them; POST /oauth2/revoke ends a token that you have"));
         }
         if operation.rule().reach == Reach::Admin && !access.manages(subject) {
             return Err(Problem::new(

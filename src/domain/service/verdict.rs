@@ -23,6 +23,8 @@ string_enum! {
         /// Its issuer is disabled, lost access, left the account, or is no longer a super admin.
         IssuerDisabled = "issuer_disabled",
         WrongNetwork = "wrong_network",
+        /// Its kind is not accepted where it was presented.
+        WrongKind = "wrong_kind",
     }
 }
 

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use chrono::{DateTime, Utc};
 use hyper::body::{Frame, SizeHint};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -57,7 +58,10 @@ pub fn repeatable(
     })?))
 }
 
-pub async fn answer_again(web: &Web, request: Option<&Repeatable>) -> ApiResult<Option<String>> {
+pub async fn answer_again(
+    web: &Web,
+    request: Option<&Repeatable>,
+) -> ApiResult<Option<SecretString>> {
     match request {
         Some(request) => Ok(web.service.answer_again(request).await?),
         None => Ok(None),
@@ -65,8 +69,8 @@ pub async fn answer_again(web: &Web, request: Option<&Repeatable>) -> ApiResult<
 }
 
 /// The answer that was given before. Whoever made the first request may not have got it.
-pub fn respond_again(web: &Web, status: StatusCode, answer: &str) -> Response<Body> {
-    match serde_json::from_str::<Answer>(answer) {
+pub fn respond_again(web: &Web, status: StatusCode, answer: &SecretString) -> Response<Body> {
+    match serde_json::from_str::<Answer>(answer.expose_secret()) {
         Ok(answer) => respond(web, status, &answer),
         Err(_) => axum::response::IntoResponse::into_response(ApiError::internal()),
     }
@@ -106,6 +110,10 @@ fn make_answer(web: &Web, issued: &Issued, now: DateTime<Utc>) -> Answer {
     }
 }
 
+fn write_answer(answer: &Answer) -> SecretString {
+    serde_json::to_string(answer).unwrap_or_default().into()
+}
+
 fn finish(web: &Web, status: StatusCode, outcome: Outcome) -> Response<Body> {
     match outcome {
         Outcome::Made(issued) => {
@@ -124,8 +132,7 @@ pub async fn issue(
 ) -> ApiResult<Response<Body>> {
     let actor = caller.actor();
     let now = web.service.now();
-    let answer =
-        |issued: &Issued| serde_json::to_string(&make_answer(web, issued, now)).unwrap_or_default();
+    let answer = |issued: &Issued| write_answer(&make_answer(web, issued, now));
     let once = request.map(|request| Once {
         request,
         answer: &answer,
@@ -211,9 +218,7 @@ pub async fn regenerate_token(
     let how = parse_json::<RegenerateToken>(&bytes)?.read()?;
     let actor = caller.actor();
     let now = web.service.now();
-    let answer = |issued: &Issued| {
-        serde_json::to_string(&make_answer(&web, issued, now)).unwrap_or_default()
-    };
+    let answer = |issued: &Issued| write_answer(&make_answer(&web, issued, now));
     let once = repeatable.as_ref().map(|request| Once {
         request,
         answer: &answer,
