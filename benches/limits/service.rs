@@ -291,11 +291,11 @@ impl Asked {
             Self::Nothing | Self::Verification => ("GET", "nil"),
             Self::NewToken => ("POST", "'{\"name\":\"ci-deploy\"}'"),
         };
-        let path = self.path();
+        let (path, list) = (self.path(), list.display());
         format!(
             "local requests, next = {{}}, 0
              init = function()
-               for token in io.lines({list:?}) do
+               for token in io.lines('{list}') do
                  requests[#requests + 1] = wrk.format('{method}', '{path}',
                    {{ ['Authorization'] = 'Bearer ' .. token, ['X-Forwarded-For'] = '192.0.2.7',
                       ['Content-Type'] = 'application/json' }}, {body})
@@ -423,8 +423,8 @@ fn compare(place: &Place, url: &str, dir: &Path, tokens: &[String]) -> anyhow::R
     Ok(())
 }
 
-/// The medians of the times of refusals, over one connection, in turn.
-async fn oracle(place: &Place, url: &str, tokens: &[String]) -> anyhow::Result<()> {
+/// Makes the first tokens ones that are refused, each for another reason.
+async fn end_tokens(url: &str, tokens: &[String]) -> anyhow::Result<()> {
     let service = open(url, 0).await?;
     let presented = |text: &str| Presented::parse(text);
     let ids: Vec<_> = tokens[..5]
@@ -449,6 +449,12 @@ async fn oracle(place: &Place, url: &str, tokens: &[String]) -> anyhow::Result<(
     }
     tx.commit().await?;
     service.store().close().await;
+    Ok(())
+}
+
+/// The medians of the times of refusals, over one connection, in turn.
+async fn oracle(place: &Place, url: &str, tokens: &[String]) -> anyhow::Result<()> {
+    end_tokens(url, tokens).await?;
     let unknown = NewSecret::generate("lapsed", &PublicId::generate());
     let (access_key, _) = tokens[4].rsplit_once('_').context("a token has a secret")?;
     let wrong = PublicId::parse(access_key.split_once('_').context("a token has an id")?.1);

@@ -169,8 +169,7 @@ impl Service {
                     ProblemKind::Forbidden,
                     "a token can have only the account of the token that asks",
                 )
-            }
-            .into());
+            });
         }
         let mut only = person.roles.keys();
         let key = match (asked, of_caller, only.next(), only.next()) {

@@ -168,9 +168,11 @@ mod tests {
             fs::write(mark.path(), cut).unwrap();
             mark.append(&[seen(3)]).unwrap();
             let read = mark.read().unwrap();
-            let expected = match length == line.len() - 1 {
-                true => vec![seen(1), seen(2), seen(3)],
-                false => vec![seen(1), seen(3)],
+            let is_whole = length == line.len() - 1;
+            let expected = if is_whole {
+                vec![seen(1), seen(2), seen(3)]
+            } else {
+                vec![seen(1), seen(3)]
             };
             assert_eq!(read, expected, "{length}");
         }
@@ -180,12 +182,12 @@ mod tests {
     fn a_file_that_grows_too_large_keeps_the_last_changes() {
         let folder = tempfile::tempdir().unwrap();
         let mark = Mark(folder.path().join("service.mark"));
-        let many: Vec<_> = (0..60_000).map(seen).collect();
+        let many: Vec<_> = (0..80_000).map(seen).collect();
         mark.append(&many).unwrap();
-        mark.append(&[seen(60_000)]).unwrap();
+        mark.append(&[seen(80_000)]).unwrap();
         let read = mark.read().unwrap();
         assert_eq!(read.len(), KEPT_LINES);
-        assert_eq!(read.last(), Some(&seen(60_000)));
+        assert_eq!(read.last(), Some(&seen(80_000)));
         mark.replace(&[]).unwrap();
         assert!(mark.read().unwrap().is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 use crate::domain::service::ServiceAccount;
 
 use super::columns::{impl_from_row, push_list};
-use super::{CHUNK_ROWS, Change, Result, Tx, on};
+use super::{CHUNK_ROWS, Change, Result, Tx, locking, on};
 
 impl_from_row!(ServiceAccount, row => {
     let max_tokens: Option<i64> = row.try_get("max_tokens")?;

@@ -73,6 +73,13 @@ async fn a_valid_token_is_described_to_the_gateway() {
         let unlimited = api.get(&path, &[bearer(&token.secret)]).await;
         assert_eq!(unlimited.status, 200, "{scope}: {unlimited:?}");
     }
+    api.close().await;
+}
+
+#[tokio::test]
+async fn what_is_no_scope_is_a_bad_request() {
+    let api = Api::open(Settings::default()).await;
+    let token = api.issue("ann@example.org", |_| ()).await;
     for query in [
         "scope=",
         "scope=a",
@@ -80,6 +87,7 @@ async fn a_valid_token_is_described_to_the_gateway() {
         "scop=a:b",
         "scope=%00:a",
     ] {
+        let sent = [bearer(&token.secret)];
         let answer = api.get(&format!("{VERIFY}?{query}"), &sent).await;
         assert_eq!(answer.status, 400, "{query}: {answer:?}");
     }

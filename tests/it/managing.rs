@@ -1232,8 +1232,13 @@ async fn where_super_admins_alone_manage_an_owner_only_sees_the_token_that_asks(
     let caller = world.caller(&token).await;
     let service = &world.service;
     let (own, other) = (token.credential.id, other.credential.id);
-    assert!(service.find(&caller, own).await.is_ok());
-    let hidden = service.find(&caller, other).await;
+    assert!(
+        service
+            .find_for(&caller, own, Operation::ReadToken)
+            .await
+            .is_ok()
+    );
+    let hidden = service.find_for(&caller, other, Operation::ReadToken).await;
     assert_eq!(problem(hidden).kind, ProblemKind::NotFound);
     let change = TokenChange {
         name: Some("mine".into()),
