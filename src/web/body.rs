@@ -9,13 +9,14 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize as _, DeserializeOwned, Deserializer};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::fields::members;
 use super::problem::{ApiError, ApiResult, ProblemItem};
 use crate::nearest::nearest;
+use crate::text::MAX_TEXT;
 
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -190,9 +191,14 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let zero = find_zero_character(&value);
     items.extend(zero.map(|path| ProblemItem::new(path, "It contains a zero character")));
     let known = members::<T>();
-    if let Value::Object(object) = &value
-        && !known.is_empty()
-    {
+    if !known.is_empty() {
+        // A struct could be read from an array, too.
+        let Value::Object(object) = &value else {
+            return Err(ApiError::invalid(vec![ProblemItem::new(
+                "",
+                "It must be a JSON object",
+            )]));
+        };
         let unknown = object.keys().filter(|name| !known.contains(&name.as_str()));
         let unknown = unknown.take(MAX_ITEMS);
         items.extend(unknown.map(|name| unknown_member(&pointer([name.as_str()]), name, known)));
@@ -204,6 +210,17 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
         let pointer = pointer_of(error.path());
         ApiError::invalid(vec![ProblemItem::new(pointer, describe(error.inner()))])
     })
+}
+
+/// Why something is done. It is not cut, so that the audit trail has all of it.
+pub fn read_reason<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let reason = Option::<String>::deserialize(from)?;
+    let is_long = |text: &String| text.chars().count() > MAX_TEXT;
+    if reason.as_ref().is_some_and(is_long) {
+        let detail = format!("A reason has at most {MAX_TEXT} characters");
+        return Err(serde::de::Error::custom(detail));
+    }
+    Ok(reason)
 }
 
 /// Without the value, which may be a secret in the wrong place.
@@ -317,6 +334,7 @@ mod tests {
     #[case::a_wrong_type(r#"{"name": "x", "scopes": ["a", 1]}"#, "/scopes/1", None)]
     #[case::a_zero_character(r#"{"name": "x", "scopes": ["\u0000"]}"#, "/scopes/0", None)]
     #[case::out_of_range(r#"{"name": "x", "limit": -1}"#, "/limit", None)]
+    #[case::an_array(r#"["x"]"#, "", None)]
     fn what_is_wrong_is_named(
         #[case] body: &str,
         #[case] pointer: &str,
@@ -327,6 +345,20 @@ mod tests {
         let problem = problem(error);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
         assert_eq!(problem["errors"][0]["fix"].as_str(), fix, "{problem}");
+    }
+
+    #[test]
+    fn a_reason_is_not_cut() {
+        #[derive(Debug, Deserialize)]
+        struct Reason {
+            #[serde(deserialize_with = "read_reason")]
+            reason: Option<String>,
+        }
+        let body = |length| serde_json::json!({"reason": "é".repeat(length)}).to_string();
+        let read = parse_json::<Reason>(body(MAX_TEXT).as_bytes()).unwrap();
+        assert_eq!(read.reason.unwrap().chars().count(), MAX_TEXT);
+        let error = parse_json::<Reason>(body(MAX_TEXT + 1).as_bytes()).unwrap_err();
+        assert_eq!(problem(error)["errors"][0]["pointer"], "/reason");
     }
 
     #[rstest]

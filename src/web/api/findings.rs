@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::paging::{List, Page};
 use crate::domain::FindingKind;
 use crate::store::{FindingFilter, FindingRow};
-use crate::web::body::{ApiBody, ApiPath, ApiQuery};
+use crate::web::body::{ApiBody, ApiPath, ApiQuery, read_reason};
 use crate::web::caller::Caller;
 use crate::web::openapi::Problems;
 use crate::web::problem::{ApiError, ApiResult, ProblemItem};
@@ -108,8 +108,9 @@ pub async fn list_findings(
 pub struct AcknowledgeFinding {
     /// Then it opens again, unless it is resolved.
     until: DateTime<Utc>,
-    #[schema(min_length = 1, max_length = 300)]
-    reason: String,
+    #[schema(value_type = String, min_length = 1, max_length = 300)]
+    #[serde(deserialize_with = "read_reason")]
+    reason: Option<String>,
 }
 
 /// Accepts a finding for a time.
@@ -132,7 +133,7 @@ pub async fn acknowledge_finding(
     let AcknowledgeFinding { until, reason } = request.json().await?;
     let row = web
         .service
-        .acknowledge_finding(&actor, id, until, &reason)
+        .acknowledge_finding(&actor, id, until, &reason.unwrap_or_default())
         .await?;
     Ok(Json(row.into()))
 }

@@ -21,7 +21,7 @@ use crate::domain::service::{NewToken, Operation, Regeneration};
 use crate::service::Service;
 use crate::service::idempotency::Repeatable;
 use crate::service::issue::{Issued, Once, Outcome};
-use crate::web::body::{ApiBody, ApiPath, parse_json};
+use crate::web::body::{ApiBody, ApiPath, parse_json, read_reason};
 use crate::web::caller::{Caller, Precondition, etag};
 use crate::web::openapi::Problems;
 use crate::web::problem::{ApiError, ApiResult};
@@ -156,6 +156,7 @@ pub struct RegenerateToken {
     leaked: Option<bool>,
     /// Why, for the audit trail.
     #[schema(max_length = 300)]
+    #[serde(default, deserialize_with = "read_reason")]
     reason: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use super::token_body::{
 use crate::domain::service::{Credential, Kind, NewToken, Operation, TokenChange};
 use crate::domain::{Status, Token};
 use crate::service::pages::TokenItem;
-use crate::web::body::{ApiBody, ApiPath, ApiQuery, parse_json};
+use crate::web::body::{ApiBody, ApiPath, ApiQuery, parse_json, read_reason};
 use crate::web::caller::{Caller, Precondition};
 use crate::web::openapi::Problems;
 use crate::web::problem::{ApiError, ApiResult};
@@ -266,6 +266,7 @@ pub async fn delete_token(
 pub struct Reason {
     /// Why, for the audit trail.
     #[schema(max_length = 300)]
+    #[serde(default, deserialize_with = "read_reason")]
     pub(super) reason: Option<String>,
 }
 
