@@ -616,7 +616,7 @@ fn check_reports_a_restored_store() {
     let mark = world.path("lapsed.db.mark");
     fs::write(
         &mark,
-        "\n900 1795251600 credential 00000000-0000-0000-0000-000000000000\n",
+        "\n900 1795251600 credential 00000000-0000-0000-0000-000000000000\t\n",
     )
     .unwrap();
     world

@@ -89,16 +89,16 @@ async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
     let sql = match fresh.db {
         Db::Sqlite => {
             r#"SELECT i.name || ' on ' || t.name || ' (' || (SELECT group_concat(name, ', ') FROM
-                    (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno)) || ')'
+                    (SELECT COALESCE(name, 'expression') AS name FROM pragma_index_info(i.name) ORDER BY seqno)) || ')'
                     || CASE WHEN i."unique" = 1 THEN ' unique' ELSE '' END
                     || CASE WHEN i.partial = 1 THEN ' partial' ELSE '' END
                FROM sqlite_schema t JOIN pragma_index_list(t.name) i
                WHERE t.type = 'table' AND i.origin = 'c'"#
         }
         Db::Postgres => {
-            "SELECT c.relname || ' on ' || t.relname || ' (' || (SELECT string_agg(a.attname, ', ' ORDER BY k.nth)
+            "SELECT c.relname || ' on ' || t.relname || ' (' || (SELECT string_agg(COALESCE(a.attname, 'expression'), ', ' ORDER BY k.nth)
                     FROM unnest(i.indkey) WITH ORDINALITY AS k(attnum, nth)
-                    JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum) || ')'
+                    LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum) || ')'
                     || CASE WHEN i.indisunique THEN ' unique' ELSE '' END
                     || CASE WHEN i.indpred IS NULL THEN '' ELSE ' partial' END
              FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid

@@ -151,7 +151,7 @@ async fn gcore(#[values(Sqlite, Postgres)] db: Db) {
     let mails = std::fs::read_dir(outbox.path()).unwrap();
     let mails: Vec<String> = mails
         .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-        .filter(|mail| mail.contains("Token dated expires in"))
+        .filter(|mail| mail.contains("dated"))
         .collect();
     let count = |person: &str| {
         let to = format!("To: {person}@example.org");
