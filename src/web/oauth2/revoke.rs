@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::parts::{OauthErrors, parse};
-use crate::domain::service::{Actor, Presented};
+use crate::domain::service::{Actor, Presented, Refusal};
 use crate::domain::{LOCAL_SOURCE, TokenId};
 use crate::web::body::ApiBody;
 use crate::web::problem::ApiResult;
@@ -47,7 +47,8 @@ pub async fn revoke(
     Ok(StatusCode::OK)
 }
 
-/// Whether it was a token with the right secret; it is revoked then. No use is counted.
+/// Whether it was a token with the right secret; it is revoked then, unless the secret was replaced: whoever has an
+/// ended secret has no say in the token that lives on. No use is counted.
 pub async fn end(
     web: &Web,
     context: &RequestContext,
@@ -56,8 +57,10 @@ pub async fn end(
     reason: &str,
 ) -> ApiResult<bool> {
     let verdict = web.service.examine(presented, context.client()).await?;
-    if verdict.is_err_and(|refusal| !refusal.is_of_right_secret()) {
-        return Ok(false);
+    match verdict {
+        Err(Refusal::Replaced) => return Ok(true),
+        Err(refusal) if !refusal.is_of_right_secret() => return Ok(false),
+        _ => {}
     }
     let id = TokenId::new(LOCAL_SOURCE, presented.id.as_str());
     let actor = Actor::Operator(actor.to_owned());

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::fixture::{Answer, Api, Header, bearer, form};
-use crate::domain::service::{LeakKey, NewSecret, PublicId, Terms};
+use crate::domain::service::{LeakKey, NewSecret, OldSecret, PublicId, StoredSecret, Terms};
 use crate::web::state::Settings;
 
 const VERIFY: &str = "/api/v1/verify";
@@ -144,6 +144,43 @@ async fn a_reported_token_ends_and_only_known_reporters_get_a_verdict() {
     let limited = report(&api, "[]", &[]).await;
     assert_eq!(limited.status, 429, "{limited:?}");
     assert!(limited.header("retry-after").is_some());
+    api.close().await;
+}
+
+#[tokio::test]
+async fn a_replaced_secret_ends_nothing() {
+    let terms = Terms {
+        leak_reports: true,
+        ..Terms::default()
+    };
+    let api = Api::with_terms(terms).await;
+    let mut old = None;
+    let new = api
+        .issue("ann@example.org", |credential| {
+            let replaced = NewSecret::generate("lapsed", &credential.public_id);
+            credential.secret.number = 2;
+            credential.old_secret = Some(OldSecret {
+                secret: StoredSecret {
+                    number: 1,
+                    digest: replaced.digest,
+                    ..credential.secret.clone()
+                },
+                valid_until: credential.created_at,
+            });
+            old = Some(replaced);
+        })
+        .await
+        .secret;
+    let old = old.unwrap();
+    assert!(!is_valid(&api, &old).await);
+    let body = format!("token={}", old.token.expose_secret());
+    let revoked = api
+        .send("POST", "/oauth2/revoke", &[form()], body.as_bytes())
+        .await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+    let body = json!([old.token.expose_secret()]).to_string();
+    assert_eq!(report(&api, &body, &[]).await.status, 202);
+    assert!(is_valid(&api, &new).await);
     api.close().await;
 }
 
