@@ -21,10 +21,10 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, timeout};
 
+use super::credential::without_tokens;
 use super::problem::{ApiError, PROBLEM_JSON};
 use super::state::{AppState, Note, RequestContext};
 use super::verify::verify_caller;
-use crate::domain::service::Presented;
 use crate::listener::Peer;
 
 const JSON: &str = "application/json";
@@ -119,16 +119,6 @@ fn explain(
         error.body(&without_tokens(path), &context.id().to_string())
     };
     response
-}
-
-/// A token in the path is a mistake, and nothing that repeats the path should repeat it.
-fn without_tokens(path: &str) -> String {
-    let parts = path.split('/');
-    let parts = parts.map(|part| match Presented::parse(part) {
-        Ok(_) => "TOKEN",
-        Err(_) => part,
-    });
-    parts.collect::<Vec<_>>().join("/")
 }
 
 fn has_body_of_ours(headers: &HeaderMap) -> bool {

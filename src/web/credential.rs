@@ -106,8 +106,22 @@ fn read_basic(text: &str) -> Result<Presented, InvalidToken> {
 }
 
 fn has_token(query: &str) -> bool {
+    let is_token = |text: &str| Presented::parse(text).is_ok();
     url::form_urlencoded::parse(query.as_bytes())
-        .any(|(name, value)| name == "access_token" || Presented::parse(&value).is_ok())
+        .any(|(name, value)| name == "access_token" || is_token(&name) || is_token(&value))
+}
+
+/// A token in a path or a pointer is a mistake, and nothing that repeats these should repeat it.
+pub fn without_tokens(path: &str) -> String {
+    let parts = path.split_inclusive(['/', '?']);
+    let parts = parts.map(|part| {
+        let text = part.trim_end_matches(['/', '?']);
+        match Presented::parse(text) {
+            Ok(_) => part.replacen(text, "TOKEN", 1),
+            Err(_) => part.to_owned(),
+        }
+    });
+    parts.collect()
 }
 
 #[cfg(test)]
@@ -220,10 +234,23 @@ mod tests {
             find(&[("xc-token", "a".into()), ("xc-token", "b".into())], "/"),
             find(&[bearer()], "/?access_token=x"),
             find(&[], &format!("/?key={token}")),
+            find(&[], &format!("/?{token}")),
+            find(&[], &format!("/?limit=1&{token}=")),
         ];
         for read in two {
             assert!(matches!(read, Credential::Ambiguous(_)), "{read:?}");
         }
+    }
+
+    #[rstest]
+    #[case::parameter("?{token}", "?TOKEN")]
+    #[case::member("/{token}", "/TOKEN")]
+    #[case::below("/a/{token}/0", "/a/TOKEN/0")]
+    #[case::none("/errors/0?x", "/errors/0?x")]
+    #[case::empty("", "")]
+    fn no_token_is_repeated(#[case] path: &str, #[case] shown: &str) {
+        let path = path.replace("{token}", &token().whole);
+        assert_eq!(without_tokens(&path), shown);
     }
 
     #[test]

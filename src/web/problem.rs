@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::credential::without_tokens;
 use crate::causes::Causes;
 use crate::domain::service::{Problem, ProblemKind};
 use crate::service::Error;
@@ -67,9 +68,9 @@ pub struct ProblemItem {
 }
 
 impl ProblemItem {
-    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn new(pointer: impl AsRef<str>, detail: impl Into<String>) -> Self {
         Self {
-            pointer: pointer.into(),
+            pointer: without_tokens(pointer.as_ref()),
             detail: detail.into(),
             fix: None,
         }
