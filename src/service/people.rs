@@ -13,7 +13,9 @@ use crate::store::{Change, Tx};
 
 use super::accounts::{check_name, taken};
 use super::found::{load_found, save};
-use super::reach::{check_reach_everywhere, may_change_user, may_reach, no_user, visible};
+use super::reach::{
+    check_reach_everywhere, may_change_user, may_join, may_reach, no_user, visible,
+};
 use super::record::Record;
 use super::{Error, Service, audit};
 
@@ -49,10 +51,8 @@ impl Service {
         if person.is_machine() != new.is_machine() {
             return Err(taken("user", &key).into());
         }
-        let mut change = change.clone();
-        if !is_new && may_reach(actor, &person).is_err() {
-            // An administrator gives somebody of another account a role here, and changes nothing else of them.
-            change.name = None;
+        if !is_new {
+            may_join(actor, &person)?;
         }
         let is_nowhere = person.roles.is_empty() && change.roles.is_empty();
         if !actor.is_super() && is_nowhere {
@@ -62,9 +62,9 @@ impl Service {
                     .into(),
             );
         }
-        may_change_user(actor, &person, &change)?;
+        may_change_user(actor, &person, change)?;
         let action = if is_new { "user.add" } else { "user.change" };
-        self.apply_to_user(&mut tx, actor, &mut person, &change)
+        self.apply_to_user(&mut tx, actor, &mut person, change)
             .await?;
         self.save_user(tx, actor, (action, None), person, now).await
     }

@@ -54,6 +54,19 @@ pub(super) fn check_reach_everywhere(actor: &Actor, person: &ServicePerson) -> R
     .fix("take away their role in your account instead"))
 }
 
+/// Only super admins bring somebody of another account into a further one: the admins of both could not disable them.
+pub(super) fn may_join(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
+    let is_free = person.roles.is_empty() && !person.is_super;
+    if is_free || may_reach(actor, person).is_ok() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::Forbidden,
+        "this user is in another account, so only a super admin may add them to yours",
+    )
+    .fix("ask a super admin to give them a role in your account"))
+}
+
 /// An admin knows of the people of their account.
 pub(super) fn may_reach(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
     let own = actor.administers();
