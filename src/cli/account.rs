@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
 use super::Context;
-use super::args::{AccountCommand, AccountRemove, ListOptions};
+use super::args::{AccountCommand, AccountLimit, AccountRemove, AccountRename, ListOptions};
 use super::exit::{Exit, Result};
 use super::output::when::rfc3339;
 use super::output::{
@@ -19,6 +19,7 @@ use super::user::UserRow;
 use crate::config::Config;
 use crate::domain::service::ServiceAccount;
 use crate::service::Service;
+use crate::service::accounts::AccountChange;
 
 /// Rows per page.
 const PAGE_SIZE: i64 = 1000;
@@ -50,30 +51,16 @@ pub(super) async fn account(context: &Context, command: AccountCommand) -> Resul
         }
         AccountCommand::Limit(args) => {
             with_service(context, config, write, async |service| {
-                let max = args.limit.0;
-                let account = service
-                    .set_account_limit(&operator(), &args.name, max)
-                    .await?;
-                let (_, used) = service.find_account(&operator(), &account.key).await?;
-                let limit = limit_text(&account, service.terms().per_account);
-                say(&format!(
-                    "account {} has {used} of {limit} tokens",
-                    account.name
-                ))
+                limit(service, &args).await
             })
             .await
         }
-        AccountCommand::Rename(args) => with_service(context, config, write, async |service| {
-            let renamed = service
-                .rename_account(&operator(), &args.old, &args.new)
-                .await?;
-            let name = renamed.name;
-            say(&format!(
-                "account {} is called {name}; a [[account]] with the old name no longer applies",
-                args.old
-            ))
-        })
-        .await,
+        AccountCommand::Rename(args) => {
+            with_service(context, config, write, async |service| {
+                rename(service, &args).await
+            })
+            .await
+        }
         AccountCommand::Remove(args) => {
             with_service(context, config, write, async |service| {
                 remove(service, &args).await
@@ -81,6 +68,36 @@ pub(super) async fn account(context: &Context, command: AccountCommand) -> Resul
             .await
         }
     }
+}
+
+async fn limit(service: &Service, args: &AccountLimit) -> Result<Exit> {
+    let change = AccountChange {
+        max_tokens: Some(args.limit.0),
+        ..AccountChange::default()
+    };
+    let account = service
+        .change_account(&operator(), &args.name, &change)
+        .await?;
+    let (_, used) = service.find_account(&operator(), &account.key).await?;
+    let limit = limit_text(&account, service.terms().per_account);
+    say(&format!(
+        "account {} has {used} of {limit} tokens",
+        account.name
+    ))
+}
+
+async fn rename(service: &Service, args: &AccountRename) -> Result<Exit> {
+    let change = AccountChange {
+        name: Some(args.new.clone()),
+        ..AccountChange::default()
+    };
+    let renamed = service
+        .change_account(&operator(), &args.old, &change)
+        .await?;
+    say(&format!(
+        "account {} is called {}; a [[account]] with the old name no longer applies",
+        args.old, renamed.name
+    ))
 }
 
 async fn remove(service: &Service, args: &AccountRemove) -> Result<Exit> {

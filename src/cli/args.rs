@@ -31,8 +31,9 @@ pub use nouns::{
     ReplicaCommand,
 };
 pub use service::{
-    AccountCommand, AccountRemove, PREFERENCES, PolicyCommand, PreferenceCommand, PreferenceSet,
-    ServiceCommand, UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet, UserSwitch,
+    AccountCommand, AccountLimit, AccountRemove, AccountRename, PREFERENCES, PolicyCommand,
+    PreferenceCommand, PreferenceSet, ServiceCommand, UserAbout, UserAdd, UserCommand, UserRemove,
+    UserRole, UserSet, UserSwitch,
 };
 pub use tokens::{
     TokenChanges, TokenCommand, TokenDelete, TokenEnd, TokenIssue, TokenList, TokenRegenerate,

@@ -11,6 +11,14 @@ use super::{Error, Service, audit};
 
 const MAX_NAME: usize = 100;
 
+/// Each `Some` replaces what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    pub name: Option<String>,
+    /// How many tokens it may have; `None` inside for the limit of the policy, 0 for no limit.
+    pub max_tokens: Option<Option<u64>>,
+}
+
 impl Service {
     /// # Errors
     /// If there is one of this name, or the actor may not.
@@ -82,29 +90,48 @@ impl Service {
         Ok((account, used))
     }
 
-    /// Sets how many tokens the account may have; `None` for the limit of the policy, 0 for no limit.
+    /// Changes what is given about an account; its tokens and people stay in it.
     ///
     /// # Errors
-    /// If there is none, or the actor may not.
-    pub async fn set_account_limit(
+    /// If there is none, the new name is taken, or the actor may not; nothing is changed then.
+    pub async fn change_account(
         &self,
         actor: &Actor,
         name: &str,
-        max_tokens: Option<u64>,
+        change: &AccountChange,
     ) -> Result<ServiceAccount, Error> {
-        let work = || self.try_set_account_limit(actor, name, max_tokens);
+        let work = || self.try_change_account(actor, name, change);
         self.store.retrying(work).await
     }
 
-    async fn try_set_account_limit(
+    async fn try_change_account(
         &self,
         actor: &Actor,
         name: &str,
-        max_tokens: Option<u64>,
+        change: &AccountChange,
     ) -> Result<ServiceAccount, Error> {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
-        let now = self.clock.now();
-        let mut account = find_account(&mut tx, name).await?;
+        let mut account = lock_account(&mut tx, name).await?;
+        if let Some(max_tokens) = change.max_tokens {
+            self.set_limit(&mut tx, &actor, &mut account, max_tokens)
+                .await?;
+        }
+        let mut changes = Vec::new();
+        if let Some(new) = &change.name {
+            account = self.rename(&mut tx, &actor, &account, new).await?;
+            changes.push(Change::Everything);
+        }
+        self.commit(tx, &changes).await?;
+        Ok(account)
+    }
+
+    async fn set_limit(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        account: &mut ServiceAccount,
+        max_tokens: Option<u64>,
+    ) -> Result<(), Error> {
         check_limit(max_tokens)?;
         account.max_tokens = max_tokens;
         tx.set_account_limit(&account.key, max_tokens).await?;
@@ -113,44 +140,18 @@ impl Service {
             Some(0) => "no limit".to_owned(),
             Some(limit) => format!("at most {limit} tokens"),
         };
-        let subject = account_subject(&account);
-        audit::entry(
-            &mut tx,
-            &actor,
-            "account.limit",
-            &subject,
-            Some(&facts),
-            now,
-        )
-        .await?;
-        self.commit(tx, &[]).await?;
-        Ok(account)
+        let (subject, now) = (account_subject(account), self.clock.now());
+        audit::entry(tx, actor, "account.limit", &subject, Some(&facts), now).await
     }
 
-    /// Renames an account; its tokens and people stay in it.
-    ///
-    /// # Errors
-    /// If there is none, the new name is taken, or the actor may not.
-    pub async fn rename_account(
+    async fn rename(
         &self,
+        tx: &mut Tx,
         actor: &Actor,
-        old: &str,
+        account: &ServiceAccount,
         new: &str,
     ) -> Result<ServiceAccount, Error> {
-        let work = || self.try_rename_account(actor, old, new);
-        self.store.retrying(work).await
-    }
-
-    async fn try_rename_account(
-        &self,
-        actor: &Actor,
-        old: &str,
-        new: &str,
-    ) -> Result<ServiceAccount, Error> {
-        let (mut tx, actor) = self.begin_for(actor, Operation::WriteService).await?;
         let name = check_name("/name", new)?;
-        let now = self.clock.now();
-        let account = lock_account(&mut tx, old).await?;
         let renamed = ServiceAccount {
             key: account_key(&name),
             name,
@@ -166,18 +167,10 @@ impl Service {
             error if error.is_taken() => taken("account", &renamed.name).into(),
             error => Error::from(error),
         })?;
-        self.refresh_admins(&mut tx).await?;
-        let (subject, facts) = (account_subject(&account), format!("to {}", renamed.name));
-        audit::entry(
-            &mut tx,
-            &actor,
-            "account.rename",
-            &subject,
-            Some(&facts),
-            now,
-        )
-        .await?;
-        self.commit(tx, &[Change::Everything]).await?;
+        self.refresh_admins(tx).await?;
+        let (subject, facts) = (account_subject(account), format!("to {}", renamed.name));
+        let now = self.clock.now();
+        audit::entry(tx, actor, "account.rename", &subject, Some(&facts), now).await?;
         Ok(renamed)
     }
 

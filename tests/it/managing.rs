@@ -11,6 +11,7 @@ use lapsed::domain::service::{
 };
 use lapsed::domain::{Channel, Status, TokenId};
 use lapsed::service::Service;
+use lapsed::service::accounts::AccountChange;
 use lapsed::service::idempotency::Repeatable;
 use lapsed::service::issue::{Issued, Once, Outcome};
 use lapsed::service::policy_check::Departure;
@@ -421,10 +422,13 @@ async fn an_old_secret_works_for_the_overlap(#[values(Sqlite, Postgres)] db: Db)
 #[tokio::test]
 async fn an_expired_token_is_regenerated_only_within_the_limit(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db, Terms::default()).await;
-    let limit = Some(1);
+    let limit = AccountChange {
+        max_tokens: Some(Some(1)),
+        ..AccountChange::default()
+    };
     world
         .service
-        .set_account_limit(&operator(), "acme", limit)
+        .change_account(&operator(), "acme", &limit)
         .await
         .unwrap();
     let first = world.issue("uma@example.org").await;
@@ -715,9 +719,18 @@ async fn an_admin_manages_the_people_of_one_account(#[values(Sqlite, Postgres)] 
     let elsewhere = add("new@example.org", role_in("other", "user")).await;
     assert_eq!(problem(elsewhere).kind, ProblemKind::Forbidden);
     let joined = add("oto@example.org", role_in("acme", "user")).await;
-    let roles = joined.unwrap().roles;
+    assert_eq!(problem(joined).kind, ProblemKind::Forbidden);
+    service
+        .add_user(
+            &operator(),
+            &person("oto@example.org"),
+            &role_in("acme", "user"),
+        )
+        .await
+        .unwrap();
+    let oto = service.find_user(&ada, "oto@example.org").await.unwrap();
     assert_eq!(
-        roles.keys().collect::<Vec<_>>(),
+        oto.roles.keys().collect::<Vec<_>>(),
         ["acme"],
         "an admin does not see the other accounts of a person"
     );
@@ -1077,8 +1090,11 @@ async fn of_two_accounts_that_get_one_name_the_second_is_refused(
         let tasks = names.map(|name| {
             let service = Arc::clone(&world.service);
             tokio::spawn(async move {
-                let new = format!("new{round}");
-                service.rename_account(&operator(), &name, &new).await
+                let change = AccountChange {
+                    name: Some(format!("new{round}")),
+                    ..AccountChange::default()
+                };
+                service.change_account(&operator(), &name, &change).await
             })
         });
         let mut renamed = 0;

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::paging::{List, Page, given, with_header};
 use crate::domain::service::{Operation, ServiceAccount};
+use crate::service::accounts::AccountChange;
 use crate::web::body::{ApiBody, ApiPath, ApiQuery};
 use crate::web::caller::Caller;
 use crate::web::openapi::Problems;
@@ -167,15 +168,13 @@ pub async fn update_account(
 ) -> ApiResult<Json<AccountBody>> {
     let actor = caller.actor();
     actor.may(Operation::WriteService)?;
-    let (mut account, _) = web.service.find_account(&actor, &name).await?;
+    web.service.find_account(&actor, &name).await?;
     let change: UpdateAccount = request.patch().await?;
-    if let Some(limit) = change.max_tokens {
-        let limit = limit.map(u64::from);
-        account = web.service.set_account_limit(&actor, &name, limit).await?;
-    }
-    if let Some(new) = &change.name {
-        account = web.service.rename_account(&actor, &name, new).await?;
-    }
+    let change = AccountChange {
+        name: change.name,
+        max_tokens: change.max_tokens.map(|limit| limit.map(u64::from)),
+    };
+    let account = web.service.change_account(&actor, &name, &change).await?;
     Ok(Json(account.into()))
 }
 
