@@ -26,6 +26,7 @@ use crate::web::caller::{Caller, Precondition, etag};
 use crate::web::openapi::Problems;
 use crate::web::problem::{ApiError, ApiResult};
 use crate::web::state::{AppState, Web};
+use crate::web::well_known::base_url;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -100,9 +101,8 @@ fn respond(web: &Web, status: StatusCode, answer: &Answer) -> Response<Body> {
     response
 }
 
-fn make_answer(web: &Web, issued: &Issued, now: DateTime<Utc>) -> Answer {
-    let endpoint = web.settings.base_url.as_ref().map(ToString::to_string);
-    let body = IssuedToken::new(issued, endpoint, now);
+fn make_answer(issued: &Issued, endpoint: &str, now: DateTime<Utc>) -> Answer {
+    let body = IssuedToken::new(issued, endpoint.to_owned(), now);
     Answer {
         id: issued.credential.id,
         version: issued.credential.version,
@@ -114,10 +114,10 @@ fn write_answer(answer: &Answer) -> SecretString {
     serde_json::to_string(answer).unwrap_or_default().into()
 }
 
-fn finish(web: &Web, status: StatusCode, outcome: Outcome) -> Response<Body> {
+fn finish(web: &Web, status: StatusCode, outcome: Outcome, endpoint: &str) -> Response<Body> {
     match outcome {
         Outcome::Made(issued) => {
-            let answer = make_answer(web, &issued, web.service.now());
+            let answer = make_answer(&issued, endpoint, web.service.now());
             respond(web, status, &answer)
         }
         Outcome::Again(answer) => respond_again(web, status, &answer),
@@ -127,18 +127,20 @@ fn finish(web: &Web, status: StatusCode, outcome: Outcome) -> Response<Body> {
 pub async fn issue(
     web: &Web,
     caller: &Caller,
+    headers: &HeaderMap,
     new: &NewToken,
     request: Option<&Repeatable>,
 ) -> ApiResult<Response<Body>> {
     let actor = caller.actor();
     let now = web.service.now();
-    let answer = |issued: &Issued| write_answer(&make_answer(web, issued, now));
+    let endpoint = base_url(web, &caller.context, headers);
+    let answer = |issued: &Issued| write_answer(&make_answer(issued, &endpoint, now));
     let once = request.map(|request| Once {
         request,
         answer: &answer,
     });
     let outcome = web.service.issue_once(&actor, new, once.as_ref()).await?;
-    Ok(finish(web, StatusCode::CREATED, outcome))
+    Ok(finish(web, StatusCode::CREATED, outcome, &endpoint))
 }
 
 /// How a token gets its new secret.
@@ -219,7 +221,8 @@ pub async fn regenerate_token(
     let how = parse_json::<RegenerateToken>(&bytes)?.read()?;
     let actor = caller.actor();
     let now = web.service.now();
-    let answer = |issued: &Issued| write_answer(&make_answer(&web, issued, now));
+    let endpoint = base_url(&web, &caller.context, &headers);
+    let answer = |issued: &Issued| write_answer(&make_answer(issued, &endpoint, now));
     let once = repeatable.as_ref().map(|request| Once {
         request,
         answer: &answer,
@@ -228,7 +231,7 @@ pub async fn regenerate_token(
         .service
         .regenerate_once(&actor, id, Some(version), &how, once.as_ref())
         .await?;
-    Ok(finish(&web, StatusCode::OK, outcome))
+    Ok(finish(&web, StatusCode::OK, outcome, &endpoint))
 }
 
 /// A body with a secret. When it is handed over, the token counts as shown.

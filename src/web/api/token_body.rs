@@ -87,7 +87,7 @@ pub struct TokenDetail {
 pub struct SecretBody {
     pub number: u32,
     pub created_at: DateTime<Utc>,
-    /// Null for the current one: it works as long as the token.
+    /// Of the current one, the expiry of the token; null if it never expires.
     #[schema(required)]
     pub valid_until: Option<DateTime<Utc>>,
     #[schema(required)]
@@ -127,8 +127,7 @@ pub struct IssuedToken {
     pub access_key: String,
     pub secret_key: String,
     /// Where the API is.
-    #[schema(required)]
-    pub endpoint: Option<String>,
+    pub endpoint: String,
     /// The number of an older secret that still worked and has ended now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_secret: Option<u32>,
@@ -209,7 +208,7 @@ impl TokenDetail {
 }
 
 impl IssuedToken {
-    pub fn new(issued: &Issued, endpoint: Option<String>, now: DateTime<Utc>) -> Self {
+    pub fn new(issued: &Issued, endpoint: String, now: DateTime<Utc>) -> Self {
         let item = TokenItem {
             token: issued.token.clone(),
             credential: Some(issued.credential.clone()),
@@ -234,7 +233,7 @@ fn secrets(credential: &Credential) -> Vec<SecretBody> {
     let current = SecretBody {
         number: credential.secret.number,
         created_at: credential.secret.created_at,
-        valid_until: None,
+        valid_until: credential.expires_at,
         last_used_at: credential.secret.last_used_at,
     };
     let old = credential.old_secret.as_ref().map(|old| SecretBody {

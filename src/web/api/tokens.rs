@@ -107,7 +107,7 @@ pub async fn create_token(
         return Ok(secrets::respond_again(&web, StatusCode::CREATED, &answer));
     }
     let new = parse_json::<CreateToken>(&bytes)?.read()?;
-    secrets::issue(&web, &caller, &new, repeatable.as_ref()).await
+    secrets::issue(&web, &caller, &headers, &new, repeatable.as_ref()).await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -247,7 +247,7 @@ async fn rancher(#[values(Sqlite, Postgres)] db: Db) {
         "name": "key", "description": "for the cluster", "expires_in": "30d", "scopes": ["cluster-a:*"]
     });
     let key = create(key).await.is(201);
-    assert_eq!(key.body["endpoint"], "https://tokens.example.org/");
+    assert_eq!(key.body["endpoint"], "https://tokens.example.org");
     let (access, secret) = (key.text("access_key"), key.text("secret_key"));
     assert_eq!(key.text("token"), format!("{access}_{secret}"));
     let user_and_password = format!("{access}:{secret}");

@@ -140,6 +140,45 @@ async fn a_repeated_request_makes_one_token(#[values(Sqlite, Postgres)] db: Db) 
 
 #[rstest]
 #[tokio::test]
+async fn a_secret_says_where_and_how_long_it_works(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, uma) = start(db).await;
+    let body = json!({"name": "deploy", "expires_in": "9d"});
+    let made = api.post(&uma, "/api/v1/tokens", body).await.is(201);
+    assert_eq!(made.text("endpoint"), "https://tokens.example.org");
+    let path = format!("/api/v1/tokens/{}", made.text("id"));
+    let shown = api.get(&uma, &path).await.is(200);
+    assert_eq!(
+        shown.body["secrets"][0]["valid_until"],
+        made.body["expires_at"]
+    );
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_refused_change_of_an_account_changes_nothing(#[values(Sqlite, Postgres)] db: Db) {
+    let (api, _) = start(db).await;
+    api.user("root@example.org", None).await;
+    let (root, _) = api.token("root@example.org").await;
+    let path = "/api/v1/accounts/acme";
+    let change = async |body: Value| api.change(&root, "PATCH", path, body).await;
+    change(json!({"max_tokens": 7, "name": "Other"}))
+        .await
+        .is(409);
+    let shown = api.get(&root, path).await.is(200);
+    assert_eq!(shown.body["max_tokens"], Value::Null, "{}", shown.body);
+    let changed = change(json!({"max_tokens": 7, "name": "ACME"}))
+        .await
+        .is(200);
+    assert_eq!(
+        (changed.text("name"), &changed.body["max_tokens"]),
+        ("ACME", &json!(7))
+    );
+    api.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
 async fn of_many_repeats_at_once_one_makes_the_token(#[values(Sqlite, Postgres)] db: Db) {
     let (api, uma) = start(db).await;
     let ask = async |key: &str| {
