@@ -50,6 +50,11 @@ impl Service {
         change: &PreferenceChange,
     ) -> Result<Preference, Error> {
         may_with(actor, Operation::WritePreferences, person)?;
+        let wants_none = matches!(&change.steps, Some(Some(steps)) if steps.is_empty());
+        if wants_none {
+            // So that a use of a moment ago counts.
+            self.flush().await?;
+        }
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
         let mut preference = tx.lock_preference(person).await?;
@@ -61,12 +66,10 @@ impl Service {
             .fix("read them again, and repeat the change if it still applies")
             .into());
         }
-        if let Some(Some(steps)) = &change.steps
-            && steps.is_empty()
-        {
-            refuse_if_in_use(&mut tx, person, now).await?;
-        }
         apply(&mut preference, change)?;
+        if wants_none {
+            refuse_if_in_use(&mut tx, &preference, now).await?;
+        }
         preference.version = tx.save_preference(&preference).await?;
         let subject = format!("user/{}", person.key());
         audit::entry(&mut tx, actor, "preference.set", &subject, None, now).await?;
@@ -90,8 +93,12 @@ fn may_with(actor: &Actor, operation: Operation, person: &Address) -> Result<(),
 }
 
 /// Whoever uses a token every day is warned before it ends, whatever they prefer.
-async fn refuse_if_in_use(tx: &mut Tx, person: &Address, now: DateTime<Utc>) -> Result<(), Error> {
-    let since = shift(now, -DAILY_USE);
+async fn refuse_if_in_use(
+    tx: &mut Tx,
+    preference: &Preference,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let (since, person) = (shift(now, -DAILY_USE), &preference.address);
     let Some(token) = tx.find_token_used_since(person.key(), since, now).await? else {
         return Ok(());
     };
@@ -104,7 +111,10 @@ async fn refuse_if_in_use(tx: &mut Tx, person: &Address, now: DateTime<Utc>) -> 
             DAILY_USE.num_days(),
         ),
     )
-    .fix("keep one step, such as 1d, or choose the channel account")
+    .fix(match preference.channel {
+        Some(Channel::Account) => "keep one step, such as 1d",
+        _ => "keep one step, such as 1d, or choose the channel account for fewer mails",
+    })
     .into())
 }
 
