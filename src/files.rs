@@ -1,9 +1,9 @@
-//! Creates files and folders for the user that runs lapsed, even if root makes them; names users.
+//! Creates files and folders for the user that runs lapsed, even if root makes them; reads them; names users.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 use tempfile::{NamedTempFile, TempDir};
@@ -15,6 +15,29 @@ pub fn create_private(path: &Path) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)
+}
+
+/// Names and paths of what is in a folder, sorted, without what is hidden.
+pub fn list_folder(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut list = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            list.push((name, entry.path()));
+        }
+    }
+    list.sort();
+    Ok(list)
+}
+
+/// The text of a file of at most `max` octets.
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    if fs::metadata(path)?.len() > max {
+        let limit = format!("it is larger than {} KiB", max / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, limit));
+    }
+    fs::read_to_string(path)
 }
 
 pub const PRIVATE: u32 = 0o600;

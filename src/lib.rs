@@ -14,7 +14,7 @@
 //! ```text
 //! main → cli → web ──► service ─┐
 //!          ├─► http             │
-//!          └────────────────────┴─► engine → store, sources, directories, notify → upstream, domain
+//!          └────────────────────┴─► engine → store, sources, directories, notify → upstream, language → domain
 //! ```
 //!
 //! Every layer may use `causes`, `files`, `nearest`, `network`, `text` and `time`.
@@ -46,6 +46,8 @@ mod domain;
 #[cfg(not(feature = "test-support"))]
 mod engine;
 #[cfg(not(feature = "test-support"))]
+mod language;
+#[cfg(not(feature = "test-support"))]
 mod listener;
 #[cfg(not(feature = "test-support"))]
 mod notify;
@@ -68,6 +70,8 @@ pub mod directories;
 pub mod domain;
 #[cfg(feature = "test-support")]
 pub mod engine;
+#[cfg(feature = "test-support")]
+pub mod language;
 #[cfg(feature = "test-support")]
 pub mod listener;
 #[cfg(feature = "test-support")]

@@ -25,29 +25,33 @@ const ROOT: [&str; 7] = [
 
 /// The other top-level modules with those that they may use, as in `src/lib.rs`. `directories` uses `sources`, because
 /// people files are read like token files, and `clock`, because a sign-in with a key contains the time.
-const ALLOWED: [(&str, &str); 17] = [
+const ALLOWED: [(&str, &str); 18] = [
     ("domain", ""),
     ("clock", ""),
+    ("language", "domain"),
     ("telemetry", ""),
     ("tls", ""),
     ("upstream", "tls"),
     (
         "config",
-        "directories domain engine notify sources telemetry",
+        "directories domain engine language notify sources telemetry",
     ),
     ("store", "domain"),
     ("sources", "domain upstream"),
-    ("notify", "domain tls"),
+    ("notify", "domain language tls"),
     ("directories", "clock domain sources upstream"),
-    ("engine", "clock directories domain notify sources store"),
+    (
+        "engine",
+        "clock directories domain language notify sources store",
+    ),
     ("service", "clock domain engine store"),
     ("listener", ""),
     ("http", "domain listener"),
-    ("web", "domain listener service store"),
+    ("web", "domain language listener service store"),
     ("lifecycle", ""),
     (
         "cli",
-        "clock config directories domain engine http lifecycle listener notify service sources store telemetry tls upstream web",
+        "clock config directories domain engine http language lifecycle listener notify service sources store telemetry tls upstream web",
     ),
 ];
 

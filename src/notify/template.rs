@@ -2,7 +2,6 @@
 //! are rendered with every sample before they are used.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use handlebars::template::{HelperTemplate, TemplateElement};
 use handlebars::{Context, Handlebars, RenderErrorReason, Template};
@@ -11,6 +10,7 @@ use serde_json::{Map, Value};
 use super::letter::{Kind, Letter};
 use super::view::{self, Installation, SourceInfo};
 use super::{sample, wording};
+use crate::files::{list_folder, read_text};
 use crate::nearest::nearest;
 use crate::text;
 
@@ -24,6 +24,9 @@ const MAX_HTML_OCTETS: usize = 60_000;
 const MAX_TEMPLATE_OCTETS: u64 = 128 * 1024;
 /// How deep blocks and brackets may be nested, because the parser is recursive.
 const MAX_NESTING: usize = 40;
+
+/// The folder of phrases.
+const LANGUAGES: &str = "locales";
 
 const LAYOUT_TEXT: &str = "layout.txt.hbs";
 const LAYOUT_HTML: &str = "layout.html.hbs";
@@ -310,17 +313,23 @@ fn load_sources(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
                     nearest: nearest(&name, BUILT_IN.iter().map(|(known, _)| *known)),
                 });
             };
-            source.text = read_file(&path)?;
+            source.text = read_text(&path, MAX_TEMPLATE_OCTETS).map_err(|source| Error::Read {
+                path: path.clone(),
+                source,
+            })?;
             source.path = Some(path);
         }
     }
     Ok(sources)
 }
 
-/// Files of the folder and its subfolders, sorted, without hidden ones.
+/// Files of the folder and its subfolders, sorted, without hidden ones and those of languages.
 fn list_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut files = Vec::new();
     for (name, path) in list_entries(folder)? {
+        if name == LANGUAGES {
+            continue;
+        }
         if path.is_dir() {
             for (file, path) in list_entries(&path)? {
                 files.push((format!("{name}/{file}"), path));
@@ -333,34 +342,8 @@ fn list_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 }
 
 fn list_entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
-    let list = || -> io::Result<Vec<(String, PathBuf)>> {
-        let mut list = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') {
-                list.push((name, entry.path()));
-            }
-        }
-        list.sort();
-        Ok(list)
-    };
-    list().map_err(|source| Error::Folder {
+    list_folder(folder).map_err(|source| Error::Folder {
         path: folder.to_owned(),
-        source,
-    })
-}
-
-fn read_file(path: &Path) -> Result<String, Error> {
-    let read = || {
-        if fs::metadata(path)?.len() > MAX_TEMPLATE_OCTETS {
-            let limit = format!("it is larger than {} KiB", MAX_TEMPLATE_OCTETS / 1024);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, limit));
-        }
-        fs::read_to_string(path)
-    };
-    read().map_err(|source| Error::Read {
-        path: path.to_owned(),
         source,
     })
 }
