@@ -39,7 +39,7 @@ pub use error::Error;
 pub use mail::{Mail, Transport};
 pub use sections::{Heartbeat, Http, Log, Monitoring, Store};
 pub use sources::SourceConfig;
-pub use web::{ClientAddress, Web, WebTls};
+pub use web::{ClientAddress, SignIn, Web, WebTls};
 
 use field::{Context, Credentials, Secrets, read_file};
 use layers::Merged;

@@ -32,6 +32,7 @@ mod service_accounts;
 mod service_purge;
 mod service_users;
 mod session;
+mod sign_in_links;
 mod token_pages;
 mod tokens;
 mod unusable;
@@ -80,6 +81,7 @@ pub use runs::{AuditRow, PurgeCutoffs, RunRow};
 pub use schema::{Access, Versions};
 #[cfg(feature = "test-support")]
 pub use schema::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
+pub use sign_in_links::SignInLink;
 pub use token_pages::{PageFilter, PageKey, PageOrder, Reach, TokenSort, TokenSummary};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};
 pub use uses::{AddressUse, HourOfUse, UseRow, Uses};

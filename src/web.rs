@@ -1,4 +1,4 @@
-//! The HTTP API of the token service.
+//! The HTTP API of the token service, and the web portal.
 
 mod address;
 mod answer;
@@ -13,6 +13,8 @@ mod json;
 mod leaks;
 mod oauth2;
 mod openapi;
+mod pages;
+mod portal;
 mod problem;
 mod routes;
 mod state;
@@ -27,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::listener::{Listener, Share};
 
 pub use address::ClientAddress;
-pub use state::{AppState, Settings, SourcePages, Web};
+pub use pages::{LinkMail, LinkMailer, sign_in_link};
+pub use state::{AppState, Mailer, Settings, SourcePages, Web};
 
 /// Connections served at once.
 pub const MAX_CONNECTIONS: usize = 1024;

@@ -447,6 +447,24 @@ CREATE TABLE idempotency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_created ON idempotency (created_at);
 
+-- Links by which people sign in, kept for an hour. Backups and moved stores lack them.
+CREATE TABLE sign_in_link (
+    -- Digests are in hexadecimal.
+    digest     TEXT NOT NULL PRIMARY KEY,
+    user_key   TEXT NOT NULL,
+    -- Of the cookie of the browser that asked; NULL for a link of the command line.
+    browser    TEXT,
+    -- What that browser shows, for whoever opens the link in another.
+    number     TEXT,
+    -- Wrong numbers.
+    failures   INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    used_at    TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sign_in_link_user ON sign_in_link (user_key, created_at);
+CREATE INDEX sign_in_link_created ON sign_in_link (created_at);
+
 -- How people want to be notified.
 CREATE TABLE preference (
     address_key TEXT NOT NULL PRIMARY KEY,

@@ -32,8 +32,8 @@ pub use nouns::{
 };
 pub use service::{
     AccountCommand, AccountLimit, AccountRemove, AccountRename, PREFERENCES, PolicyCommand,
-    PreferenceCommand, PreferenceSet, ServiceCommand, UserAbout, UserAdd, UserCommand, UserRemove,
-    UserRole, UserSet, UserSwitch,
+    PreferenceCommand, PreferenceSet, ServiceCommand, UserAbout, UserAdd, UserCommand, UserLink,
+    UserRemove, UserRole, UserSet, UserSwitch,
 };
 pub use tokens::{
     TokenChanges, TokenCommand, TokenDelete, TokenEnd, TokenIssue, TokenList, TokenRegenerate,

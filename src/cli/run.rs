@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
         let engine = setup::build_engine(context, &config, store.clone(), Arc::clone(&mailer))?;
         let service = setup::build_service(context, &config, store.clone());
         let server = match &service {
-            Some(service) => WebServer::bind(&config, Arc::clone(service)).await?,
+            Some(service) => WebServer::bind(&config, Arc::clone(service), &mailer).await?,
             None => None,
         };
         let web = server.as_ref().map(WebServer::web);

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::args::{
-    ListOptions, UserAbout, UserAdd, UserCommand, UserRemove, UserRole, UserSet, UserSwitch,
+    ListOptions, UserAbout, UserAdd, UserCommand, UserLink, UserRemove, UserRole, UserSet,
+    UserSwitch,
 };
 use super::exit::{Exit, Failure, Result};
 use super::output::when::{format_distance, rfc3339};
@@ -27,6 +28,7 @@ use crate::notify::wording::quantity;
 use crate::service::Service;
 use crate::service::preferences::PreferenceChange;
 use crate::time::shift;
+use crate::web::sign_in_link;
 
 const WEEK: TimeDelta = TimeDelta::days(7);
 
@@ -80,6 +82,7 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<Exit
             })
             .await
         }
+        UserCommand::Link(args) => link(context, config, &args).await,
         UserCommand::Remove(args) => {
             with_service(context, config, write, async |service| {
                 remove(service, &args).await
@@ -87,6 +90,18 @@ pub(super) async fn user(context: &Context, command: UserCommand) -> Result<Exit
             .await
         }
     }
+}
+
+async fn link(context: &Context, config: &Config, args: &UserLink) -> Result<Exit> {
+    let portal = config.web.portal_url().ok_or_else(|| {
+        let error = anyhow::anyhow!("the web portal is off");
+        Failure::config(error).hint("set [web] listen, such as listen = \"127.0.0.1:8485\"")
+    })?;
+    with_service(context, config, Mode::Normal, async |service| {
+        let text = service.make_sign_in_link(&operator(), &args.user).await?;
+        say(&sign_in_link(&portal, &text, None))
+    })
+    .await
 }
 
 async fn enable(service: &Service, args: &UserSwitch) -> Result<Exit> {

@@ -3,16 +3,24 @@
 use std::io;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use chrono_tz::Tz;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Failure, Result};
 use super::setup;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SignIn};
+use crate::engine;
 use crate::listener::Listener;
+use crate::notify::fault::Outcome;
+use crate::notify::letter::{Entry, Letter, SignInEntry};
 use crate::service::Service;
 use crate::tls::ServerCertificate;
-use crate::web::{AppState, ClientAddress, MAX_CONNECTIONS, Settings, SourcePages, Web, serve};
+use crate::web::{
+    AppState, ClientAddress, LinkMail, LinkMailer, MAX_CONNECTIONS, Mailer, Settings, SourcePages,
+    Web, serve,
+};
 
 /// The listener, bound before the daemon reports that it is ready.
 pub(super) struct WebServer {
@@ -23,7 +31,11 @@ pub(super) struct WebServer {
 
 impl WebServer {
     /// `None` if the listener is off.
-    pub async fn bind(config: &Config, service: Arc<Service>) -> Result<Option<Self>> {
+    pub async fn bind(
+        config: &Config,
+        service: Arc<Service>,
+        mailer: &Arc<engine::Mailer>,
+    ) -> Result<Option<Self>> {
         let Some(address) = config.web.listen else {
             return Ok(None);
         };
@@ -39,9 +51,15 @@ impl WebServer {
             tls: tls.map(Arc::new),
             max_connections: MAX_CONNECTIONS,
         };
+        let settings = settings(config, mailer);
+        let templates = config.mail.templates.as_deref();
+        let web = Web::with_templates(service, settings, templates);
+        let web = web.map_err(|error| {
+            Failure::config(error).hint("see the folder `web` in [mail] templates")
+        })?;
         Ok(Some(Self {
             listener,
-            web: Arc::new(Web::new(service, settings(config))),
+            web: Arc::new(web),
             certificate,
         }))
     }
@@ -91,7 +109,7 @@ fn source_pages(sources: &[config::SourceConfig]) -> SourcePages {
     })
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, mailer: &Arc<engine::Mailer>) -> Settings {
     let web = &config.web;
     let is_open = web
         .listen
@@ -105,5 +123,50 @@ fn settings(config: &Config) -> Settings {
         },
         only_proxies: is_open && web.tls.is_none(),
         pages: source_pages(&config.sources),
+        portal_url: web.portal_url(),
+        mailer: web.sign_in.contains(&SignIn::Link).then(|| {
+            let zone = config.policy.zone;
+            let mailer = Arc::clone(mailer);
+            Mailer(Arc::new(SignInMails { mailer, zone }))
+        }),
+    }
+}
+
+/// Sends links by the mail server of the notices, at once and once.
+struct SignInMails {
+    mailer: Arc<engine::Mailer>,
+    zone: Tz,
+}
+
+#[async_trait]
+impl LinkMailer for SignInMails {
+    async fn send(&self, mail: LinkMail) -> std::result::Result<(), String> {
+        let entry = SignInEntry {
+            until: mail.now + mail.ttl,
+            link: mail.link,
+        };
+        let letter = Letter {
+            reference: engine::new_id(mail.now).simple().to_string(),
+            to: mail.to,
+            zone: mail.preference.timezone.unwrap_or(self.zone),
+            now: mail.now,
+            entries: vec![Entry::SignIn(entry)],
+            unlisted: Vec::new(),
+            unreachable: Vec::new(),
+        };
+        let mailer = &self.mailer;
+        let message = mailer.writer.write(&letter, &mailer.templates());
+        let message = message.map_err(|error| error.to_string())?;
+        let connection = mailer.transport.open().await;
+        let mut connection = connection.map_err(|fault| fault.to_string())?;
+        let outcome = connection.send(&message).await;
+        connection.close().await;
+        match outcome {
+            Outcome::Sent { .. } => Ok(()),
+            Outcome::Deferred(fault)
+            | Outcome::Unknown(fault)
+            | Outcome::ServerFault(fault)
+            | Outcome::Refused(fault) => Err(fault.to_string()),
+        }
     }
 }

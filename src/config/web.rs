@@ -21,6 +21,15 @@ pub struct Web {
     /// The networks whose statement about the client's address is read.
     pub trusted_proxies: Vec<IpNet>,
     pub client_address: ClientAddress,
+    /// How people sign in to the portal.
+    pub sign_in: Vec<SignIn>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignIn {
+    Oidc,
+    /// By a link in a mail.
+    Link,
 }
 
 /// The files are read by the listener, which reads them again on SIGHUP.
@@ -42,8 +51,7 @@ const CLIENT_ADDRESS: [(&str, ClientAddress); 2] = [
     ("x-forwarded-for", ClientAddress::XForwardedFor),
     ("forwarded", ClientAddress::Forwarded),
 ];
-/// How people sign in to the pages.
-const SIGN_IN: [(&str, &str); 2] = [("oidc", "oidc"), ("link", "link")];
+const SIGN_IN: [(&str, SignIn); 2] = [("oidc", SignIn::Oidc), ("link", SignIn::Link)];
 
 impl Web {
     pub(super) fn from_table(mut table: Table, has_service: bool) -> Self {
@@ -57,9 +65,9 @@ impl Web {
             (None, Some(_)) => table.refuse("tls_key", "needs tls_certificate"),
             _ => {}
         }
-        // Only the pages use it.
+        let all = SIGN_IN.map(|(_, way)| way);
         let sign_in = table.list("sign_in", |field| field.choice(&SIGN_IN));
-        if sign_in.is_some_and(|ways| ways == SIGN_IN.map(|(way, _)| way)) {
+        if sign_in.as_deref() == Some(&all) {
             table.uncount("sign_in");
         }
         let web = Self {
@@ -76,9 +84,18 @@ impl Web {
                 &CLIENT_ADDRESS,
                 ClientAddress::XForwardedFor,
             ),
+            sign_in: sign_in.unwrap_or_else(|| all.to_vec()),
         };
         web.check(&table, has_service);
         web
+    }
+
+    /// Where people reach the portal; `None` if it is off.
+    pub fn portal_url(&self) -> Option<Url> {
+        let listen = self.listen?;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let own = || Url::parse(&format!("{scheme}://{listen}/")).ok();
+        self.base_url.clone().or_else(own)
     }
 
     fn check(&self, table: &Table, has_service: bool) {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic, When, string_enum};
@@ -36,6 +37,7 @@ impl Letter {
             [Entry::Alert(_)] => Kind::Alert,
             [Entry::Summary(_)] => Kind::Summary,
             [Entry::Test] => Kind::Test,
+            [Entry::SignIn(_)] => Kind::SignIn,
             entries
                 if entries
                     .iter()
@@ -90,6 +92,8 @@ string_enum! {
         Summary = "summary",
         /// Sent by an operator, to see whether mails arrive.
         Test = "test",
+        /// A link that signs in to the portal.
+        SignIn = "sign_in",
     }
 }
 
@@ -105,6 +109,14 @@ pub enum Entry {
     Alert(AlertEntry),
     Summary(SummaryEntry),
     Test,
+    SignIn(SignInEntry),
+}
+
+/// A link that signs its recipient in.
+#[derive(Debug, Clone)]
+pub struct SignInEntry {
+    pub link: SecretString,
+    pub until: DateTime<Utc>,
 }
 
 impl Entry {
@@ -114,7 +126,7 @@ impl Entry {
             Self::Revoked(entry) => Some(&entry.token),
             Self::Ended(entry) => Some(&entry.token),
             Self::OldSecret(entry) => Some(&entry.token),
-            Self::Alert(_) | Self::Summary(_) | Self::Test => None,
+            Self::Alert(_) | Self::Summary(_) | Self::Test | Self::SignIn(_) => None,
         }
     }
 
@@ -124,7 +136,7 @@ impl Entry {
             Self::Revoked(entry) => entry.basis,
             Self::Ended(entry) => entry.basis,
             Self::OldSecret(entry) => entry.basis,
-            Self::Alert(_) | Self::Summary(_) | Self::Test => Basis::Admin,
+            Self::Alert(_) | Self::Summary(_) | Self::Test | Self::SignIn(_) => Basis::Admin,
         }
     }
 
@@ -135,7 +147,7 @@ impl Entry {
             Self::Revoked(entry) => entry.page.as_deref(),
             Self::Ended(entry) => entry.page.as_deref(),
             Self::OldSecret(entry) => entry.page.as_deref(),
-            Self::Alert(_) | Self::Summary(_) | Self::Test => None,
+            Self::Alert(_) | Self::Summary(_) | Self::Test | Self::SignIn(_) => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::{
 
 use super::letter::{
     AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
-    SummaryEntry, Unreachable,
+    SignInEntry, SummaryEntry, Unreachable,
 };
 
 use parts::{address, entry, letter, page_of};
@@ -80,6 +80,7 @@ fn at_fixed_time() -> Vec<Sample> {
         sample("summary-long", summary(250)),
         sample("summary-awkward", awkward_summary()),
         sample("test", test()),
+        sample("sign-in", sign_in()),
     ]
 }
 
@@ -448,6 +449,17 @@ fn awkward_summary() -> Letter {
 fn test() -> Letter {
     Letter {
         entries: vec![Entry::Test],
+        ..alert()
+    }
+}
+
+fn sign_in() -> Letter {
+    let link = format!("https://tokens.example.org/sign-in/link/{}", "a".repeat(43));
+    Letter {
+        entries: vec![Entry::SignIn(SignInEntry {
+            link: link.into(),
+            until: now() + TimeDelta::minutes(15),
+        })],
         ..alert()
     }
 }

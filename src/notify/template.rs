@@ -27,6 +27,8 @@ const MAX_NESTING: usize = 40;
 
 /// The folder of phrases.
 const LANGUAGES: &str = "locales";
+/// The subfolder with the templates of pages.
+const PAGES: &str = "web";
 
 const LAYOUT_TEXT: &str = "layout.txt.hbs";
 const LAYOUT_HTML: &str = "layout.html.hbs";
@@ -58,7 +60,8 @@ pub const BUILT_IN: &[(&str, &str)] = built_in![
     "old_secret",
     "alert",
     "summary",
-    "test"
+    "test",
+    "sign_in"
 ];
 
 /// Compiled templates; load again to reload. Only the HTML registry escapes.
@@ -323,11 +326,11 @@ fn load_sources(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
     Ok(sources)
 }
 
-/// Files of the folder and its subfolders, sorted, without hidden ones and those of languages.
+/// Files of the folder and its subfolders, sorted, without hidden ones and those of languages and pages.
 fn list_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut files = Vec::new();
     for (name, path) in list_entries(folder)? {
-        if name == LANGUAGES {
+        if name == LANGUAGES || name == PAGES {
             continue;
         }
         if path.is_dir() {

@@ -10,6 +10,7 @@ mod tokens;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -20,7 +21,7 @@ use self::list::List;
 use self::parts::{Alert, LastUse, Link, TokenFacts, shell_quote};
 use self::summary::Summary;
 use self::tokens::{Item, Tokens};
-use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry};
+use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry, SignInEntry};
 use super::wording;
 use crate::text;
 
@@ -47,6 +48,7 @@ pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) 
             (to_object(&OldSecret::new(entry, letter, installation)), 1)
         }
         ([Entry::Test], _) => (Map::new(), 0),
+        ([Entry::SignIn(entry)], _) => (sign_in(entry, letter), 0),
         ([Entry::Alert(entry)], _) => (to_object(&Alert::new(entry)), 0),
         ([Entry::Summary(entry)], _) => {
             let summary = Summary::new(entry, letter, limit);
@@ -59,6 +61,15 @@ pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) 
     };
     variables.extend(to_object(&frame));
     View { variables, listed }
+}
+
+fn sign_in(entry: &SignInEntry, letter: &Letter) -> Map<String, Value> {
+    let until = wording::date_time(entry.until, letter.zone);
+    let link = entry.link.expose_secret();
+    [("link_url", link.into()), ("until", until.into())]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 fn to_object(view: &impl Serialize) -> Map<String, Value> {
@@ -125,6 +136,9 @@ fn check_command(letter: &Letter) -> String {
     if let [Entry::Test] = letter.entries.as_slice() {
         return "lapsed check".to_owned();
     }
+    if let [Entry::SignIn(_)] = letter.entries.as_slice() {
+        return format!("lapsed user show {}", shell_quote(letter.to.as_str()));
+    }
     if let [Entry::Summary(_)] = letter.entries.as_slice() {
         return "lapsed finding list".to_owned();
     }
@@ -135,6 +149,9 @@ fn check_command(letter: &Letter) -> String {
 fn reason_for_recipient(letter: &Letter) -> String {
     if let [Entry::Test] = letter.entries.as_slice() {
         return "an operator sent a test to your address".to_owned();
+    }
+    if let [Entry::SignIn(_)] = letter.entries.as_slice() {
+        return "somebody asked to sign in with your address".to_owned();
     }
     let (mut is_issuer, mut is_owner) = (false, false);
     let mut is_admin = false;

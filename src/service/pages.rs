@@ -15,7 +15,7 @@ use super::found::{foreign, subject_of};
 use super::{Error, Service};
 
 /// Within this time an expiry needs attention.
-const SOON: TimeDelta = TimeDelta::days(7);
+pub const SOON: TimeDelta = TimeDelta::days(7);
 
 /// A token as a caller sees it.
 #[derive(Debug, Clone)]
@@ -118,11 +118,7 @@ impl Service {
         let now = self.clock.now();
         let soon = shift(now, SOON);
         let reach = self.reach(actor);
-        let own = Reach {
-            is_all: false,
-            administers: None,
-            ..reach.clone()
-        };
+        let own = own(&reach);
         let mut tx = self.store.begin_short_read().await?;
         let is_admin = reach.is_all || reach.administers.is_some();
         Ok(Summary {
@@ -161,7 +157,7 @@ impl Service {
         Ok(visible)
     }
 
-    fn reach(&self, actor: &Actor) -> Reach {
+    pub(super) fn reach(&self, actor: &Actor) -> Reach {
         let Actor::Caller(access) = actor else {
             return Reach {
                 is_all: true,
@@ -175,12 +171,22 @@ impl Service {
             account: access.credential.account.clone(),
             hides_local: self.terms.issuers == WhoIssues::Super,
             own_credential: access.credential.id,
+            is_everywhere: access.is_super,
         }
     }
 }
 
+/// The same person's own tokens alone.
+pub(super) fn own(reach: &Reach) -> Reach {
+    Reach {
+        is_all: false,
+        administers: None,
+        ..reach.clone()
+    }
+}
+
 /// In the order of `ids`.
-async fn load_items(tx: &mut Tx, ids: &[TokenId]) -> Result<Vec<TokenItem>, Error> {
+pub(super) async fn load_items(tx: &mut Tx, ids: &[TokenId]) -> Result<Vec<TokenItem>, Error> {
     let tokens = tx.load_tokens(ids).await?;
     let mut tokens: HashMap<TokenId, Token> =
         tokens.into_iter().map(|token| (token.id, token)).collect();

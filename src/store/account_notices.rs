@@ -70,6 +70,14 @@ impl Tx {
             .bind(recipient_key).bind(is_unread).bind(at).bind(id).bind(limit).fetch_all(c).await)
     }
 
+    /// How many notices a person has not read, up to `limit`.
+    pub async fn count_unread_notices(&mut self, recipient_key: &str, limit: i64) -> Result<i64> {
+        on!(self, c: Db => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM notice WHERE channel = 'account' AND recipient_key = $1
+                AND read_at IS NULL AND state = 'sent' LIMIT $2) AS counted")
+            .bind(recipient_key).bind(limit).fetch_one(c).await)
+    }
+
     /// Returns `false` if the person has no such notice. When it was first read stays.
     pub async fn mark_notice_read(
         &mut self,

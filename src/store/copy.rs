@@ -12,7 +12,7 @@ use super::schema::SCHEMA_MIN;
 use super::{Access, Error, Result, Store, Tx, guarded, on};
 
 /// Every table of the schema.
-pub const TABLES: [&str; 25] = [
+pub const TABLES: [&str; 26] = [
     "meta",
     "source",
     "source_admin",
@@ -36,12 +36,13 @@ pub const TABLES: [&str; 25] = [
     "token_use",
     "token_address",
     "idempotency",
+    "sign_in_link",
     "preference",
     "audit",
 ];
 
-/// A copy lacks its rows: an answer to a request is for its caller alone.
-pub(super) const NOT_COPIED: &str = "idempotency";
+/// A copy lacks their rows: an answer to a request is for its caller alone, and a link signs in once.
+pub(super) const NOT_COPIED: [&str; 2] = ["idempotency", "sign_in_link"];
 
 /// Rows per statement: the widest table has fewer than 60 columns, and SQLite takes 32,766 parameters.
 const ROWS_PER_INSERT: usize = 500;
@@ -355,7 +356,10 @@ pub(super) async fn copy_tables(
 ) -> Result<()> {
     from.lift_time_limit().await?;
     to.lift_time_limit().await?;
-    for table in TABLES.into_iter().filter(|table| *table != NOT_COPIED) {
+    for table in TABLES
+        .into_iter()
+        .filter(|table| !NOT_COPIED.contains(table))
+    {
         // A newer lapsed may have added columns to the original.
         let columns = match from {
             Tx::Postgres(_) => {

@@ -85,6 +85,7 @@ pub const TEXT_COLUMNS: &[(&str, &[&str])] = &[
     ("service_user", &["key", "address", "name", "owners"]),
     ("service_role", &["user_key", "account_key", "role"]),
     ("credential", &["issuer_key", "account_key", "role"]),
+    ("sign_in_link", &["user_key"]),
     ("change", &["key"]),
     ("preference", &["address_key", "address"]),
     ("audit", &["actor", "subject", "reason"]),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::copy::NOT_COPIED;
 use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, resolve, set_file_id};
@@ -252,12 +252,12 @@ async fn remove_answers(name: &str) -> sqlx::Result<()> {
     let mut copy = options.connect().await?;
     // The schema may be older.
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1)";
-    let has_table = sqlx::query_scalar(sql)
-        .bind(NOT_COPIED)
-        .fetch_one(&mut copy);
-    if has_table.await? {
-        let delete = sqlx::query("DELETE FROM idempotency");
-        delete.execute(&mut copy).await?;
+    for table in NOT_COPIED {
+        let has_table = sqlx::query_scalar(sql).bind(table).fetch_one(&mut copy);
+        if has_table.await? {
+            let mut delete = QueryBuilder::<Sqlite>::new("DELETE FROM ");
+            delete.push(table).build().execute(&mut copy).await?;
+        }
     }
     copy.close().await
 }

@@ -210,6 +210,13 @@ impl Tx {
             .bind(at).bind(id).bind(limit).bind(since.unwrap_or(DateTime::UNIX_EPOCH)).fetch_all(c).await)
     }
 
+    /// The last entries about a subject, newest first.
+    pub async fn list_audit_of(&mut self, subject: &str, limit: i64) -> Result<Vec<AuditRow>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM audit WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT $2")
+            .bind(subject).bind(limit).fetch_all(c).await)
+    }
+
     pub async fn find_last_audit(&mut self, subject: &str) -> Result<Option<AuditRow>> {
         on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM audit WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT 1")

@@ -13,6 +13,8 @@ const KEEP_USES: TimeDelta = TimeDelta::days(30);
 /// How long an answer can be repeated, and how long it is known that there was one.
 const KEEP_ANSWER: TimeDelta = TimeDelta::hours(1);
 const KEEP_ANSWERED: TimeDelta = TimeDelta::hours(24);
+/// Links are counted for an hour.
+const KEEP_LINKS: TimeDelta = TimeDelta::hours(1);
 /// Changes are kept for a day, and so many of the last ones however old: every reader has seen the others.
 const KEEP_CHANGES: TimeDelta = TimeDelta::days(1);
 const KEEP_CHANGE_IDS: i64 = 20_000;
@@ -46,11 +48,15 @@ impl Tx {
             deleted += on!(self, c: Db => sqlx::query(sql).bind(before).bind(limit)
                 .execute(c).await.map(|done| done.rows_affected()))?;
         }
-        // Not counted, because the copy of a dry run has none.
+        // These are not counted, because the copy of a dry run has none.
         on!(self, c: Db => sqlx::query(
             "DELETE FROM idempotency WHERE key_digest IN (
                 SELECT key_digest FROM idempotency WHERE created_at < $1 LIMIT $2)")
             .bind(shift(now, -KEEP_ANSWERED)).bind(limit).execute(c).await.map(drop))?;
+        on!(self, c: Db => sqlx::query(
+            "DELETE FROM sign_in_link WHERE digest IN (
+                SELECT digest FROM sign_in_link WHERE created_at < $1 LIMIT $2)")
+            .bind(shift(now, -KEEP_LINKS)).bind(limit).execute(c).await.map(drop))?;
         // One that never expires is of no use once it is revoked.
         deleted += on!(self, c: Db => sqlx::query(concat!(
             "DELETE FROM credential WHERE id IN (SELECT id FROM credential

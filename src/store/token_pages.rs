@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
 use uuid::Uuid;
 
-use crate::domain::{LOCAL_SOURCE, Status, TokenId};
+use crate::domain::{FindingKind, LOCAL_SOURCE, Status, TokenId};
 
 use super::columns::expiry_counts;
 use super::people::push_owned_by;
@@ -31,6 +31,8 @@ pub struct Reach {
     /// Whether tokens of the service are hidden, but for the caller's own credential.
     pub hides_local: bool,
     pub own_credential: TokenId,
+    /// Whether tokens of the service count in every account.
+    pub is_everywhere: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -44,6 +46,10 @@ pub struct PageFilter {
     pub account: Option<String>,
     pub source: Option<String>,
     pub expires_until: Option<DateTime<Utc>>,
+    /// Only those that never expire.
+    pub is_never: bool,
+    /// Only those with an open finding of this kind.
+    pub finding: Option<FindingKind>,
     /// What the name or the external id begins with.
     pub prefix: Option<String>,
 }
@@ -148,6 +154,24 @@ impl Tx {
             query.push(" ORDER BY ").push(column).push(direction).push(", t.id").push(direction)
                 .push(" LIMIT ").push_bind(limit);
             query.build_query_scalar().fetch_all(c).await
+        })
+    }
+
+    /// How many tokens there are, up to `limit`.
+    pub async fn count_tokens(
+        &mut self,
+        reach: &Reach,
+        filter: &PageFilter,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<i64> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM token t LEFT JOIN credential c ON c.id = t.id WHERE ");
+            push_reach(&mut query, reach);
+            push_filter(&mut query, filter, now);
+            query.push(" LIMIT ").push_bind(limit).push(") AS counted");
+            query.build_query_scalar().fetch_one(c).await
         })
     }
 
@@ -257,6 +281,7 @@ where
         .push(") AND (t.source <> ")
         .push_bind(LOCAL_SOURCE);
     match &reach.account {
+        _ if reach.is_everywhere => query.push(" OR 1 = 1"),
         Some(account) => query
             .push(" OR c.account_key = ")
             .push_bind(account.as_str()),
@@ -336,6 +361,17 @@ where
             .push_bind(now)
             .push(" AND t.expires_at <= ")
             .push_bind(until);
+    }
+    if filter.is_never {
+        query.push(" AND t.expiry = 'never'");
+    }
+    if let Some(kind) = filter.finding {
+        query
+            .push(
+                " AND t.id IN (SELECT token_id FROM finding WHERE state <> 'resolved' AND kind = ",
+            )
+            .push_bind(kind.as_str())
+            .push(")");
     }
     if let Some(prefix) = &filter.prefix {
         let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);

@@ -22,6 +22,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, timeout};
 
 use super::credential::without_tokens;
+use super::portal::headers::OwnHeaders;
+use super::portal::layer::{is_page, plain};
 use super::problem::{ApiError, PROBLEM_JSON};
 use super::state::{AppState, Note, RequestContext};
 use super::verify::verify_caller;
@@ -64,14 +66,20 @@ pub async fn answer(
         match timeout(RESPONSE_TIMEOUT, AssertUnwindSafe(handled).catch_unwind()).await {
             Ok(Ok(response)) => response,
             // The panic hook has logged it.
+            Ok(Err(_)) if is_page(uri.path()) => plain(StatusCode::INTERNAL_SERVER_ERROR),
             Ok(Err(_)) => ApiError::internal().into_response(),
+            Err(_) if is_page(uri.path()) => plain(StatusCode::SERVICE_UNAVAILABLE),
             Err(_) => ApiError::unavailable("There was no answer in time").into_response(),
         }
     } else {
         refuse_peer().into_response()
     };
     let mut response = explain(response, &method, uri.path(), &context);
-    add_headers(response.headers_mut(), peer, &context);
+    if response.extensions().get::<OwnHeaders>().is_some() {
+        add_connection_headers(response.headers_mut(), peer, &context);
+    } else {
+        add_headers(response.headers_mut(), peer, &context);
+    }
     let status = response.status();
     web.counts.add(context.route(), status.as_u16());
     log(&method, &context, status, started.elapsed());
@@ -97,7 +105,8 @@ fn explain(
     context: &RequestContext,
 ) -> Response<Body> {
     let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.extensions().get::<OwnHeaders>().is_some() {
         return response;
     }
     let error = match response.extensions_mut().remove::<ApiError>() {
@@ -130,14 +139,9 @@ fn add_headers(headers: &mut HeaderMap, peer: Peer, context: &RequestContext) {
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(VARY, AUTHORIZATION);
-    if peer.has_tls {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
-    }
+    add_connection_headers(headers, peer, context);
     if context.route() == VERIFY {
         return;
-    }
-    if let Ok(id) = HeaderValue::try_from(context.id().to_string()) {
-        headers.insert(REQUEST_ID, id);
     }
     if let Some(Note::Caller {
         expires_at: Some(at),
@@ -146,6 +150,19 @@ fn add_headers(headers: &mut HeaderMap, peer: Peer, context: &RequestContext) {
         && let Ok(at) = at.to_rfc3339_opts(SecondsFormat::AutoSi, true).try_into()
     {
         headers.insert(TOKEN_EXPIRES, at);
+    }
+}
+
+/// Those of every answer.
+fn add_connection_headers(headers: &mut HeaderMap, peer: Peer, context: &RequestContext) {
+    if peer.has_tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    if context.route() == VERIFY {
+        return;
+    }
+    if let Ok(id) = HeaderValue::try_from(context.id().to_string()) {
+        headers.insert(REQUEST_ID, id);
     }
 }
 

@@ -1,4 +1,4 @@
-//! All routes, with the document that describes them.
+//! All routes, with the document that describes those of the API.
 
 use axum::body::Bytes;
 use axum::{Router, middleware};
@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use super::answer::note_route;
 use super::openapi::{self, Document};
 use super::state::AppState;
-use super::{api, leaks, oauth2, verify, well_known};
+use super::{api, leaks, oauth2, pages, verify, well_known};
 
 /// Route and document come from the same attribute, so that they cannot differ.
 fn routes() -> OpenApiRouter<AppState> {
@@ -28,6 +28,7 @@ pub fn router(web: &AppState) -> Router {
     let document = serde_json::to_vec(&document).map(Bytes::from);
     web.document.get_or_init(|| document.unwrap_or_default());
     router
+        .merge(pages::routes(web))
         .route_layer(middleware::from_fn(note_route))
         .with_state(web.clone())
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +21,9 @@ use super::address::{ClientAddress, find_client, is_trusted};
 use super::counts::{Counts, RequestCounts};
 use super::credential::Forms;
 use super::failures::RateLimit;
+use super::pages::LinkMailer;
+use super::portal::languages::Languages;
+use super::portal::templates::{Error as TemplateError, PageTemplates};
 use super::problem::ApiError;
 use crate::domain::TokenId;
 use crate::domain::service::Access;
@@ -35,6 +40,28 @@ pub struct Settings {
     /// Whether only trusted proxies are served: beyond loopback without TLS.
     pub only_proxies: bool,
     pub pages: SourcePages,
+    /// Where people reach the portal.
+    pub portal_url: Option<Url>,
+    /// Sends links by which people sign in; `None` if they do not sign in by mail.
+    pub mailer: Option<Mailer>,
+}
+
+/// What sends mails of the portal.
+#[derive(Clone)]
+pub struct Mailer(pub Arc<dyn LinkMailer>);
+
+impl Deref for Mailer {
+    type Target = dyn LinkMailer;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mailer")
+    }
 }
 
 type FindPage = dyn Fn(&str, &str) -> Option<String> + Send + Sync;
@@ -69,6 +96,10 @@ pub struct Web {
     pub(super) forms: Forms,
     pub(super) failures: RateLimit,
     pub(super) leaks: RateLimit,
+    /// Links that are asked for.
+    pub(super) sign_ins: RateLimit,
+    pub(super) languages: Arc<Languages>,
+    pub(super) templates: PageTemplates,
     pub(super) counts: Counts,
     /// The OpenAPI document.
     pub(super) document: OnceLock<Bytes>,
@@ -76,7 +107,25 @@ pub struct Web {
 }
 
 impl Web {
+    /// With the built-in pages.
+    ///
+    /// # Panics
+    /// If one of them cannot be parsed.
+    #[cfg(feature = "test-support")]
     pub fn new(service: Arc<Service>, settings: Settings) -> Self {
+        Self::with_templates(service, settings, None).expect("the built-in templates can be parsed")
+    }
+
+    /// With the pages that `templates` overrides.
+    ///
+    /// # Errors
+    /// If one of them cannot be used.
+    pub fn with_templates(
+        service: Arc<Service>,
+        settings: Settings,
+        templates: Option<&Path>,
+    ) -> Result<Self, TemplateError> {
+        let languages = Arc::new(Languages::built_in());
         let terms = service.terms();
         let letters = ["", "k", "a", "s", "r", "f"];
         let forms = Forms {
@@ -85,16 +134,19 @@ impl Web {
                 .map(|letter| format!("{}{letter}", terms.prefix))
                 .to_vec(),
         };
-        Self {
+        Ok(Self {
             service,
             settings,
             forms,
+            sign_ins: RateLimit::new("sign-ins"),
+            templates: PageTemplates::load(templates, &languages)?,
+            languages,
             failures: RateLimit::new("failures"),
             leaks: RateLimit::new("leaks"),
             counts: Counts::default(),
             document: OnceLock::new(),
             requests: RequestIds::new(),
-        }
+        })
     }
 
     /// Requests since the start, by route and status.

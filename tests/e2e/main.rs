@@ -41,6 +41,7 @@ mod operator;
 mod owners;
 mod ownership;
 mod people;
+mod portal;
 mod postgres;
 mod privacy;
 mod proxy;

@@ -177,6 +177,14 @@ Examples:
 
 Their tokens keep working.")]
     Set(UserSet),
+    /// Print a link that signs a user in to the web portal, once
+    #[command(after_help = "\
+Examples:
+  lapsed user link ada@example.org
+
+The link works once, within 15 minutes. Whoever has it signs in as this user: pass it on in private. The link
+begins with `[web] base_url`.")]
+    Link(UserLink),
     /// Remove a user and revoke their tokens
     #[command(after_help = "\
 Examples:
@@ -277,6 +285,13 @@ pub struct UserSet {
     pub owner: Option<Vec<Address>>,
     #[command(flatten)]
     pub about: UserAbout,
+}
+
+#[derive(Debug, Args)]
+pub struct UserLink {
+    /// Address of the person
+    #[arg(value_name = "EMAIL", value_parser = parse_user)]
+    pub user: String,
 }
 
 #[derive(Debug, Args)]

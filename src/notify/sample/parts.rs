@@ -68,6 +68,10 @@ impl Letter {
                     }
                     continue;
                 }
+                Entry::SignIn(entry) => {
+                    entry.until += by;
+                    continue;
+                }
                 Entry::Alert(_) | Entry::Test => continue,
             };
             if let Expiry::At(at) = &mut token.expiry {

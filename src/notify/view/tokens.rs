@@ -69,7 +69,11 @@ impl<'a> Item<'a> {
                 };
                 (section, expires.unwrap_or(entry.due_at.into()))
             }
-            Entry::OldSecret(_) | Entry::Alert(_) | Entry::Summary(_) | Entry::Test => return None,
+            Entry::OldSecret(_)
+            | Entry::Alert(_)
+            | Entry::Summary(_)
+            | Entry::Test
+            | Entry::SignIn(_) => return None,
         };
         Some(Self {
             section,

@@ -120,6 +120,7 @@ pub async fn list_tokens(
         source: query.source,
         expires_until: within.map(|span| shift(now, span)),
         prefix: query.q.filter(|prefix| !prefix.is_empty()),
+        ..PageFilter::default()
     };
     let after = list.position::<Position>()?.map(|position| PageKey {
         name: position.name,

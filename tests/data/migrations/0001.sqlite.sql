@@ -49,5 +49,7 @@ INSERT INTO token_address (token_id, is_refused, address, first_at, last_at)
 VALUES (x'01930000000000000000000000000013', 0, '192.0.2.7', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00');
 INSERT INTO idempotency (key_digest, body_digest, token_id, secret_number, sealed, created_at)
 VALUES ('abababababababababababababababababababababababababababababababab', 'abababababababababababababababababababababababababababababababab', x'01930000000000000000000000000013', 2, 'c2VhbGVk', '2026-11-21T08:00:00+00:00');
+INSERT INTO sign_in_link (digest, user_key, browser, number, failures, created_at, expires_at, used_at)
+VALUES ('abababababababababababababababababababababababababababababababab', 'ada@example.org', 'cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd', '123456', 0, '2026-11-21T08:00:00+00:00', '2026-11-21T08:15:00+00:00', NULL);
 INSERT INTO preference (address_key, address, steps, channel, language, timezone, digest_time, version)
 VALUES ('ada@example.org', 'Ada@Example.org', '7d 1d', 'account', 'en', 'Europe/Berlin', '09:00', 1);

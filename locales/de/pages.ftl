@@ -1,0 +1,362 @@
+# Der Rahmen jeder Seite.
+skip-link = Zum Inhalt springen
+menu-label = Seiten
+menu-overview = Übersicht
+menu-tokens = Tokens
+menu-tokens-ending = { $count ->
+    [one] 1 Token endet innerhalb von 7 Tagen
+   *[other] { $shown } Tokens enden innerhalb von 7 Tagen
+}
+menu-notices-unread = { $count ->
+    [one] 1 ungelesene Nachricht
+   *[other] { $shown } ungelesene Nachrichten
+}
+role-super = Oberste Administration
+account-switch = Konto
+account-switch-button = Wechseln
+sign-out = Abmelden
+foot-zone = Zeiten gelten in { $zone }; der Titel jeder Zeit nennt UTC.
+theme-label = Farben
+theme-auto = Wie das System
+theme-light = Hell
+theme-dark = Dunkel
+cancel = Abbrechen
+copy = Kopieren
+copied = Kopiert
+copy-by-hand = Markiert; mit Strg+C kopieren
+next-page = Nächste Seite
+new-token = Neues Token
+
+# Fehler.
+error-not-found-title = Seite nicht gefunden
+error-not-found = Hier ist nichts, oder Sie dürfen es nicht sehen.
+error-forbidden-title = Nicht erlaubt
+error-forbidden = Sie dürfen das nicht.
+error-cross-site-title = Formular abgelehnt
+error-cross-site = Das Formular kommt von einer Seite einer anderen Website, daher wurde nichts geändert. Öffnen Sie die Seite hier und senden Sie das Formular erneut.
+error-refused-title = Nicht ausgeführt
+error-refused = Es wurde nichts geändert.
+error-method-title = Hier nicht möglich
+error-method = Diese Seite nimmt eine solche Anfrage nicht an.
+error-unavailable-title = Nicht verfügbar
+error-unavailable = lapsed erreicht seine Datenbank nicht. Versuchen Sie es gleich noch einmal.
+error-bad-request-title = Anfrage nicht verstanden
+error-bad-request = Die Anfrage ist nicht lesbar. Öffnen Sie die Seite erneut über das Menü.
+error-internal-title = Interner Fehler
+error-internal = Etwas ist schiefgegangen. Das Protokoll von lapsed nennt die Einzelheiten.
+error-home = Zur Übersicht
+error-request = Anfrage { $id }
+
+# Anzahlen, Zeiten und Daten.
+count-more = 10.000+
+in-days = { $count ->
+    [one] in 1 Tag
+   *[other] in { $shown } Tagen
+}
+in-hours = { $count ->
+    [one] in 1 Stunde
+   *[other] in { $shown } Stunden
+}
+in-minutes = { $count ->
+    [one] in 1 Minute
+   *[other] in { $shown } Minuten
+}
+in-moment = in weniger als einer Minute
+ago-days = { $count ->
+    [one] vor 1 Tag
+   *[other] vor { $shown } Tagen
+}
+ago-hours = { $count ->
+    [one] vor 1 Stunde
+   *[other] vor { $shown } Stunden
+}
+ago-minutes = { $count ->
+    [one] vor 1 Minute
+   *[other] vor { $shown } Minuten
+}
+ago-moment = gerade eben
+span-days = { $count ->
+    [one] 1 Tag
+   *[other] { $shown } Tage
+}
+span-hours = { $count ->
+    [one] 1 Stunde
+   *[other] { $shown } Stunden
+}
+span-minutes = { $count ->
+    [one] 1 Minute
+   *[other] { $shown } Minuten
+}
+day = { $day }. { $month } { $year }
+month-1 = Januar
+month-2 = Februar
+month-3 = März
+month-4 = April
+month-5 = Mai
+month-6 = Juni
+month-7 = Juli
+month-8 = August
+month-9 = September
+month-10 = Oktober
+month-11 = November
+month-12 = Dezember
+
+# Anmelden.
+sign-in-title = Anmelden
+sign-in-again = Melden Sie sich dafür erneut an: Ein Geheimnis wird nur gezeigt, wenn die Anmeldung weniger als eine Stunde zurückliegt.
+sign-in-lead = Geben Sie Ihre Adresse ein. Sie erhalten eine Mail mit einem Link, der Sie anmeldet.
+sign-in-address = Mailadresse
+sign-in-address-invalid = Das ist keine Mailadresse. Schreiben Sie sie als name@example.org.
+sign-in-button = Link senden
+sign-in-by-operator = Bitten Sie die Administration um einen Link: Der Befehl „lapsed user link“ gibt einen aus.
+sign-in-sent-title = Sehen Sie in Ihre Mail
+sign-in-sent = Falls sich jemand mit dieser Adresse anmelden darf, ist eine Mail mit einem Link unterwegs.
+sign-in-sent-time = Der Link gilt einmal, innerhalb von { $minutes } Minuten, in diesem Browser.
+sign-in-sent-number = Wenn Sie ihn in einem anderen Browser oder auf einem anderen Gerät öffnen, fragt er nach dieser Zahl:
+sign-in-other = Weiteren Link anfordern
+sign-in-link-title = Anmelden
+sign-in-link-lead = Der Link gilt. Fahren Sie fort, um sich anzumelden.
+sign-in-link-button = Anmelden
+sign-in-ended-title = Dieser Link gilt nicht
+sign-in-ended = Er wurde benutzt, ist abgelaufen oder wurde durch einen anderen ersetzt. Fordern Sie einen neuen an.
+sign-in-number-lead = Der Link wurde in einem anderen Browser angefordert. Geben Sie die Zahl ein, die er zeigt.
+sign-in-number = Zahl
+sign-in-number-wrong = Das ist nicht die Zahl. Nach drei falschen Zahlen endet der Link.
+
+# Übersicht.
+overview-title = Übersicht
+overview-ending = Diese Ihrer Tokens enden innerhalb von 7 Tagen.
+overview-ends = Endet
+overview-used = Zuletzt benutzt
+overview-nothing = In den nächsten 7 Tagen endet keines Ihrer Tokens.
+overview-next = Als Nächstes:
+overview-findings = Befunde zu Ihren Tokens
+overview-tokens = Tokens anzeigen
+
+# Die Tokens.
+tokens-title = Meine Tokens
+tokens-all-title = Alle Tokens
+tokens-whose = Wessen Tokens
+tokens-own = Meine
+tokens-all = Alle
+tokens-cards = Anzahl der Tokens nach Status
+tokens-none = Hier sind keine Tokens.
+tokens-none-filtered = Kein Token entspricht diesen Filtern.
+filter-active = Aktiv
+filter-ending = Endet innerhalb von 7 Tagen
+filter-never = Endet nie
+filter-expired = Abgelaufen
+filter-disabled = Deaktiviert
+filter-deleted = Gelöscht
+filter-q = Name beginnt mit
+filter-status = Status
+filter-sort = Sortieren nach
+filter-any = Alle
+filter-more = Weitere Filter
+filter-issued-by = Ausgestellt von
+filter-account = Konto
+filter-role = Rolle
+filter-source = Quelle
+filter-kind = Art
+filter-finding = Befund
+filter-button = Filtern
+filter-clear = Filter löschen
+sort-expires = Ablauf, nächster zuerst
+sort-used = Letzter Gebrauch, neuester zuerst
+sort-created = Erstellung, neueste zuerst
+sort-name = Name
+column-name = Name
+column-status = Status
+column-expires = Läuft ab
+column-used = Zuletzt benutzt
+column-issuer = Aussteller
+column-account = Konto
+column-source = Quelle
+column-role = Rolle
+column-day = Tag
+column-ok = Angenommen
+column-refused = Abgelehnt
+column-address = Adresse
+column-first = Zuerst
+column-last = Zuletzt
+column-secret = Geheimnis
+column-valid-until = Gültig bis
+column-recipient = Empfänger
+column-topic = Thema
+column-at = Wann
+column-state = Zustand
+column-actor = Wer
+column-action = Was
+column-reason = Warum
+used-never = Nie benutzt
+used-unknown = Die Quelle meldet es nicht
+expiry-never = Nie
+expiry-unknown = Unbekannt
+status-active = Aktiv
+status-ending = Endet bald
+status-expired = Abgelaufen
+status-disabled = Deaktiviert
+status-locked = Von der Administration deaktiviert
+status-revoked = Widerrufen
+status-gone = Bei der Quelle verschwunden
+
+# Ein Token.
+token-never-shown = Das Geheimnis dieses Tokens wurde vielleicht nie übergeben. Erneuern Sie es, falls niemand es hat.
+token-regenerate = Erneuern
+token-edit = Bearbeiten
+token-disable = Deaktivieren
+token-enable = Aktivieren
+token-revoke = Widerrufen
+token-manage = Bei { $source } verwalten
+token-foreign = Dieses Token ist aus der Quelle { $source }. lapsed beobachtet es und kann es nicht ändern.
+token-created = Erstellt
+token-not-before = Gilt ab
+token-owners = Besitzer
+token-scopes = Scopes
+token-scopes-all = Nicht durch Scopes begrenzt
+token-external-id = Id bei der Quelle
+token-id = Id
+token-use = Gebrauch in den letzten 30 Tagen
+token-use-ok = { $count ->
+    [one] 1 angenommener Aufruf
+   *[other] { $count } angenommene Aufrufe
+}
+token-use-refused = { $count ->
+    [one] 1 abgelehnter Aufruf
+   *[other] { $count } abgelehnte Aufrufe
+}
+token-use-title = Angenommene und abgelehnte Aufrufe nach Tag
+token-use-table = Als Tabelle
+token-addresses = Adressen, die es benutzt haben
+token-addresses-refused = Adressen, die abgelehnt wurden
+token-secrets = Geheimnisse
+secret-current = So lange wie das Token
+token-findings = Befunde
+finding-since = Seit
+token-notices = Nachrichten
+token-audit = Protokoll
+done-edited = Die Änderungen sind gespeichert. Das Geheimnis bleibt.
+done-disabled = Das Token ist deaktiviert. Es gilt ab der nächsten Anfrage nicht mehr.
+done-enabled = Das Token gilt wieder.
+done-revoked = Das Token ist widerrufen. Es gilt ab der nächsten Anfrage nicht mehr.
+
+# Befunde, Nachrichten.
+finding-sso-revoked = Aussteller ohne Zugang
+finding-orphaned = Aussteller ist weg
+finding-never-expires = Läuft nie ab
+finding-too-long = Lebt zu lange
+finding-unused = Unbenutzt
+finding-source-allows-unlimited = Quelle erlaubt unbegrenzte Tokens
+finding-unconfigured = Quelle ist nicht konfiguriert
+finding-replica-drift = Replikate unterscheiden sich
+finding-unreadable = Nicht lesbar
+finding-unknown-expiry = Unbekannter Ablauf
+finding-old-secret-in-use = Altes Geheimnis in Gebrauch
+finding-new-place = Von einem neuen Ort benutzt
+finding-bounced = Mail kam zurück
+severity-medium = mittel
+severity-high = hoch
+severity-critical = kritisch
+topic-expiry = Ablauf
+topic-sso-revoked = Verlorener Zugang
+topic-revoked = Widerrufen
+topic-old-secret = Altes Geheimnis
+topic-unreachable = Unerreichbarer Empfänger
+topic-summary = Zusammenfassung
+topic-alert = Warnung
+notice-planned = geplant
+notice-sending = wird gesendet
+notice-sent = gesendet
+notice-unknown = unbekannt
+notice-failed = fehlgeschlagen
+notice-cancelled = hinfällig
+notice-suppressed = nicht gesendet
+
+# Formulare.
+form-errors = Etwas stimmt noch nicht
+form-name = Name
+form-name-hint = Was das Token benutzt, etwa ci-deploy
+form-name-missing = Ein Token braucht einen Namen. Nennen Sie, was es benutzt, etwa ci-deploy.
+form-description = Beschreibung
+form-account = Konto
+form-account-hint = Leer für ein Token außerhalb aller Konten
+form-role = Rolle
+form-role-default = Wie meine
+form-scopes = Scopes
+form-scopes-hint = Ohne Scopes ist das Token nicht durch sie begrenzt.
+form-scopes-other = Weitere Scopes, durch Leerzeichen getrennt
+form-networks = Erlaubte Netze
+form-networks-hint = Leer: Es gilt von überall
+form-network-invalid = „{ $name }“ ist kein Netz. Schreiben Sie es als 192.0.2.0/24 oder 2001:db8::/32.
+form-kind = Art
+form-expires = Ablauf
+form-expires-until = { $span }, bis
+form-expires-same = So lange wie bisher
+form-expires-date = An einem Tag
+form-date = Tag
+form-date-invalid = Das ist kein Tag. Wählen Sie einen im Kalender, oder schreiben Sie ihn als 2027-01-31.
+form-expires-invalid = Das ist keine Zeitspanne.
+form-expires-max = Der späteste Ablauf ist
+form-expires-never = Nie
+form-expires-never-hint = Ein Token, das nie abläuft, bleibt gefährlich, wenn es in falsche Hände gerät.
+form-reason = Grund, für das Protokoll
+new-token-title = Neues Token
+new-token-button = Token erstellen
+made-title = { $name }: das Geheimnis
+made-new = Das Token ist erstellt.
+made-again = Das Token hat ein neues Geheimnis.
+made-once = Das Geheimnis wird nur jetzt gezeigt. Kopieren Sie es dorthin, wo es gebraucht wird; niemand kann es noch einmal zeigen.
+made-leave = Das Geheimnis wird nur hier gezeigt. Trotzdem verlassen?
+made-token = Token, als Bearer
+made-forms = In anderen Formen
+made-access-key = Zugriffsschlüssel
+made-secret-key = Geheimer Schlüssel
+made-env = Umgebungsvariablen
+made-expires = Es läuft ab:
+made-old-until = Das alte Geheimnis gilt bis
+made-saved = Ich habe es gespeichert
+already-made-title = Schon erstellt
+already-made = Dieses Formular wurde schon gesendet und hat dabei ein Token erstellt. Sein Geheimnis wird nicht noch einmal gezeigt.
+already-made-show = Token anzeigen
+already-made-lost = Das Geheimnis ist verloren: erneuern
+callers-last = Zuletzt benutzt
+callers-calls = { $count ->
+    [one] 1 Aufruf in den letzten 24 Stunden
+   *[other] { $count } Aufrufe in den letzten 24 Stunden
+}
+callers-from = von
+regenerate-title = { $name } erneuern
+regenerate-lead = Das Token erhält ein neues Geheimnis. Alles, was das alte benutzt, braucht das neue, bevor das alte endet.
+regenerate-overlap = Das alte Geheimnis gilt weiter für
+regenerate-overlap-hint = Zeit, um das neue Geheimnis überall einzutragen
+overlap-none = Es endet jetzt
+regenerate-leaked = Das alte Geheimnis ist in falschen Händen: Es endet jetzt
+regenerate-button = Neues Geheimnis erstellen
+edit-title = { $name } bearbeiten
+edit-lead = Das Geheimnis bleibt gleich, ebenso der Ablauf.
+edit-button = Speichern
+disable-title = { $name } deaktivieren
+disable-lead = Das Token gilt ab der nächsten Anfrage nicht mehr, bis es wieder aktiviert wird.
+disable-button = Deaktivieren
+enable-title = { $name } aktivieren
+enable-lead = Das Token gilt sofort wieder.
+enable-button = Aktivieren
+revoke-title = { $name } widerrufen
+revoke-lead = Das Token gilt ab der nächsten Anfrage nicht mehr. Das lässt sich nicht rückgängig machen.
+revoke-unsure = Nicht sicher?
+revoke-disable = Vorerst deaktivieren
+revoke-why = Grund
+revoke-name = Es wurde innerhalb eines Tages benutzt. Geben Sie zur Bestätigung seinen Namen ein:
+revoke-name-wrong = Das ist nicht der Name des Tokens.
+revoke-button = { $name } widerrufen
+reason-unused = Nicht mehr benutzt
+reason-leaked = Das Geheimnis ist in falschen Händen
+reason-left = Besitzer ist gegangen
+reason-other = Ein anderer Grund
+preferences-title = Einstellungen
+sessions-title = Sitzungen
+sessions-lead = Wo Sie angemeldet sind. Eine Sitzung endet nach 8 Stunden ohne Gebrauch von selbst.
+sessions-since = Angemeldet
+sessions-this = Diese
+sessions-end = Beenden
+menu-preferences = Einstellungen

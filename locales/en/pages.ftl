@@ -1,0 +1,362 @@
+# The frame of every page.
+skip-link = Skip to the content
+menu-label = Pages
+menu-overview = Overview
+menu-tokens = Tokens
+menu-tokens-ending = { $count ->
+    [one] 1 token ends within 7 days
+   *[other] { $shown } tokens end within 7 days
+}
+menu-notices-unread = { $count ->
+    [one] 1 unread notice
+   *[other] { $shown } unread notices
+}
+role-super = Super administrator
+account-switch = Account
+account-switch-button = Switch
+sign-out = Sign out
+foot-zone = Times are in { $zone }; the title of each has UTC.
+theme-label = Colors
+theme-auto = As the system
+theme-light = Light
+theme-dark = Dark
+cancel = Cancel
+copy = Copy
+copied = Copied
+copy-by-hand = Selected; press Ctrl+C to copy
+next-page = Next page
+new-token = New token
+
+# Errors.
+error-not-found-title = Page not found
+error-not-found = There is nothing here, or you may not see it.
+error-forbidden-title = Not allowed
+error-forbidden = You may not do this.
+error-cross-site-title = Form refused
+error-cross-site = The form comes from a page of another site, so nothing was changed. Open the page here and send the form again.
+error-refused-title = Not done
+error-refused = Nothing was changed.
+error-method-title = Not possible here
+error-method = This page does not accept such a request.
+error-unavailable-title = Not available
+error-unavailable = lapsed cannot reach its store. Try again in a moment.
+error-bad-request-title = Request not understood
+error-bad-request = The request cannot be read. Open the page again from the menu.
+error-internal-title = Internal error
+error-internal = Something went wrong. The log of lapsed has the details.
+error-home = Go to the overview
+error-request = Request { $id }
+
+# Counts, times and dates.
+count-more = 10,000+
+in-days = { $count ->
+    [one] in 1 day
+   *[other] in { $shown } days
+}
+in-hours = { $count ->
+    [one] in 1 hour
+   *[other] in { $shown } hours
+}
+in-minutes = { $count ->
+    [one] in 1 minute
+   *[other] in { $shown } minutes
+}
+in-moment = in less than a minute
+ago-days = { $count ->
+    [one] 1 day ago
+   *[other] { $shown } days ago
+}
+ago-hours = { $count ->
+    [one] 1 hour ago
+   *[other] { $shown } hours ago
+}
+ago-minutes = { $count ->
+    [one] 1 minute ago
+   *[other] { $shown } minutes ago
+}
+ago-moment = just now
+span-days = { $count ->
+    [one] 1 day
+   *[other] { $shown } days
+}
+span-hours = { $count ->
+    [one] 1 hour
+   *[other] { $shown } hours
+}
+span-minutes = { $count ->
+    [one] 1 minute
+   *[other] { $shown } minutes
+}
+day = { $day } { $month } { $year }
+month-1 = January
+month-2 = February
+month-3 = March
+month-4 = April
+month-5 = May
+month-6 = June
+month-7 = July
+month-8 = August
+month-9 = September
+month-10 = October
+month-11 = November
+month-12 = December
+
+# Signing in.
+sign-in-title = Sign in
+sign-in-again = For this, sign in again: a secret is shown only to whoever has signed in within the last hour.
+sign-in-lead = Enter your address. You get a mail with a link that signs you in.
+sign-in-address = Mail address
+sign-in-address-invalid = This is not a mail address. Write it as name@example.org.
+sign-in-button = Send the link
+sign-in-by-operator = Ask an administrator for a link: the command “lapsed user link” prints one.
+sign-in-sent-title = Look into your mail
+sign-in-sent = If somebody with this address may sign in, a mail with a link is on its way.
+sign-in-sent-time = The link works once, within { $minutes } minutes, in this browser.
+sign-in-sent-number = If you open it in another browser or on another device, it asks for this number:
+sign-in-other = Request another link
+sign-in-link-title = Sign in
+sign-in-link-lead = The link is valid. Continue to sign in.
+sign-in-link-button = Sign in
+sign-in-ended-title = This link does not work
+sign-in-ended = It was used, has ended, or was replaced by another. Request a new one.
+sign-in-number-lead = The link was requested in another browser. Enter the number that it shows.
+sign-in-number = Number
+sign-in-number-wrong = This is not the number. After three wrong ones, the link ends.
+
+# Overview.
+overview-title = Overview
+overview-ending = These tokens of yours end within 7 days.
+overview-ends = Ends
+overview-used = Last used
+overview-nothing = Nothing of yours ends within the next 7 days.
+overview-next = Next:
+overview-findings = Findings about your tokens
+overview-tokens = Show the tokens
+
+# The tokens.
+tokens-title = My tokens
+tokens-all-title = All tokens
+tokens-whose = Whose tokens
+tokens-own = Mine
+tokens-all = All
+tokens-cards = Number of tokens, by status
+tokens-none = There are no tokens here.
+tokens-none-filtered = No token matches these filters.
+filter-active = Active
+filter-ending = Ends within 7 days
+filter-never = Never ends
+filter-expired = Expired
+filter-disabled = Disabled
+filter-deleted = Deleted
+filter-q = Name begins with
+filter-status = Status
+filter-sort = Sort by
+filter-any = Any
+filter-more = More filters
+filter-issued-by = Issued by
+filter-account = Account
+filter-role = Role
+filter-source = Source
+filter-kind = Kind
+filter-finding = Finding
+filter-button = Filter
+filter-clear = Clear the filters
+sort-expires = Expiry, next first
+sort-used = Last use, latest first
+sort-created = Creation, latest first
+sort-name = Name
+column-name = Name
+column-status = Status
+column-expires = Expires
+column-used = Last used
+column-issuer = Issuer
+column-account = Account
+column-source = Source
+column-role = Role
+column-day = Day
+column-ok = Accepted
+column-refused = Refused
+column-address = Address
+column-first = First
+column-last = Last
+column-secret = Secret
+column-valid-until = Valid until
+column-recipient = Recipient
+column-topic = About
+column-at = When
+column-state = State
+column-actor = Who
+column-action = What
+column-reason = Why
+used-never = Never used
+used-unknown = The source does not report it
+expiry-never = Never
+expiry-unknown = Unknown
+status-active = Active
+status-ending = Ends soon
+status-expired = Expired
+status-disabled = Disabled
+status-locked = Disabled by an administrator
+status-revoked = Revoked
+status-gone = Gone from its source
+
+# One token.
+token-never-shown = The secret of this token may never have been handed over. Regenerate it if nobody has it.
+token-regenerate = Regenerate
+token-edit = Edit
+token-disable = Disable
+token-enable = Enable
+token-revoke = Revoke
+token-manage = Manage at { $source }
+token-foreign = This token is of the source { $source }. lapsed watches it and cannot change it.
+token-created = Created
+token-not-before = Works from
+token-owners = Owners
+token-scopes = Scopes
+token-scopes-all = Not limited by scope
+token-external-id = Id at the source
+token-id = Id
+token-use = Use in the last 30 days
+token-use-ok = { $count ->
+    [one] 1 accepted call
+   *[other] { $count } accepted calls
+}
+token-use-refused = { $count ->
+    [one] 1 refused call
+   *[other] { $count } refused calls
+}
+token-use-title = Accepted and refused calls by day
+token-use-table = As a table
+token-addresses = Addresses that used it
+token-addresses-refused = Addresses that were refused
+token-secrets = Secrets
+secret-current = As long as the token
+token-findings = Findings
+finding-since = Since
+token-notices = Notices
+token-audit = Audit
+done-edited = The changes are saved. The secret stays.
+done-disabled = The token is disabled. It stops working at the next request.
+done-enabled = The token works again.
+done-revoked = The token is revoked. It stops working at the next request.
+
+# Findings, notices.
+finding-sso-revoked = Issuer lost access
+finding-orphaned = Issuer is gone
+finding-never-expires = Never expires
+finding-too-long = Lives too long
+finding-unused = Unused
+finding-source-allows-unlimited = Source allows unlimited tokens
+finding-unconfigured = Source is not configured
+finding-replica-drift = Replicas differ
+finding-unreadable = Cannot be read
+finding-unknown-expiry = Unknown expiry
+finding-old-secret-in-use = Old secret in use
+finding-new-place = Used from a new place
+finding-bounced = Mail bounced
+severity-medium = medium
+severity-high = high
+severity-critical = critical
+topic-expiry = Expiry
+topic-sso-revoked = Lost access
+topic-revoked = Revoked
+topic-old-secret = Old secret
+topic-unreachable = Unreachable recipient
+topic-summary = Summary
+topic-alert = Alert
+notice-planned = planned
+notice-sending = being sent
+notice-sent = sent
+notice-unknown = unknown
+notice-failed = failed
+notice-cancelled = cancelled
+notice-suppressed = not sent
+
+# Forms.
+form-errors = Something is not right yet
+form-name = Name
+form-name-hint = What uses the token, such as ci-deploy
+form-name-missing = A token needs a name. Name what uses it, such as ci-deploy.
+form-description = Description
+form-account = Account
+form-account-hint = Empty for a token outside all accounts
+form-role = Role
+form-role-default = As mine
+form-scopes = Scopes
+form-scopes-hint = Without any, the token is not limited by scope.
+form-scopes-other = Other scopes, separated by blanks
+form-networks = Allowed networks
+form-networks-hint = Empty: it works from everywhere
+form-network-invalid = “{ $name }” is not a network. Write it as 192.0.2.0/24 or 2001:db8::/32.
+form-kind = Kind
+form-expires = Expiry
+form-expires-until = { $span }, until
+form-expires-same = As long as before
+form-expires-date = On a day
+form-date = Day
+form-date-invalid = This is not a day. Choose one from the calendar, or write it as 2027-01-31.
+form-expires-invalid = This is not a length of time.
+form-expires-max = The latest expiry is
+form-expires-never = Never
+form-expires-never-hint = A token that never expires stays dangerous if it leaks.
+form-reason = Reason, for the audit
+new-token-title = New token
+new-token-button = Make the token
+made-title = { $name }: the secret
+made-new = The token is made.
+made-again = The token has a new secret.
+made-once = The secret is shown only now. Copy it to where it is used; nobody can show it again.
+made-leave = The secret is shown only here. Leave anyway?
+made-token = Token, as a bearer
+made-forms = In other forms
+made-access-key = Access key
+made-secret-key = Secret key
+made-env = Environment variables
+made-expires = It expires:
+made-old-until = The old secret works until
+made-saved = I have saved it
+already-made-title = Already made
+already-made = This form was sent before, and made a token then. Its secret is not shown again.
+already-made-show = Show the token
+already-made-lost = The secret is lost: regenerate it
+callers-last = Last used
+callers-calls = { $count ->
+    [one] 1 call in the last 24 hours
+   *[other] { $count } calls in the last 24 hours
+}
+callers-from = from
+regenerate-title = Regenerate { $name }
+regenerate-lead = The token gets a new secret. Everything that uses the old one needs the new one before the old one ends.
+regenerate-overlap = The old secret works on for
+regenerate-overlap-hint = Time to bring the new secret everywhere
+overlap-none = It ends now
+regenerate-leaked = The old secret leaked: it ends now
+regenerate-button = Make a new secret
+edit-title = Edit { $name }
+edit-lead = The secret stays the same, and so does the expiry.
+edit-button = Save
+disable-title = Disable { $name }
+disable-lead = The token stops working at the next request, until it is enabled again.
+disable-button = Disable it
+enable-title = Enable { $name }
+enable-lead = The token works again at once.
+enable-button = Enable it
+revoke-title = Revoke { $name }
+revoke-lead = The token stops working at the next request. This cannot be undone.
+revoke-unsure = Not sure?
+revoke-disable = Disable it for now
+revoke-why = Reason
+revoke-name = It was used within a day. To confirm, enter its name:
+revoke-name-wrong = This is not the name of the token.
+revoke-button = Revoke { $name }
+reason-unused = No longer used
+reason-leaked = Its secret leaked
+reason-left = Its owner left
+reason-other = Another reason
+preferences-title = Preferences
+sessions-title = Sessions
+sessions-lead = Where you are signed in. A session ends by itself after 8 hours without use.
+sessions-since = Signed in
+sessions-this = This one
+sessions-end = End it
+menu-preferences = Preferences

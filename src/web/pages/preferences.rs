@@ -1,0 +1,74 @@
+//! `/preferences`: the sessions of the visitor.
+
+use axum::extract::{Path, State};
+use serde::Serialize;
+
+use super::site::see_other;
+use super::token::read_id;
+use crate::service::sessions::SessionItem;
+use crate::web::portal::cookies;
+use crate::web::portal::error::PageResult;
+use crate::web::portal::frame::{View, page};
+use crate::web::portal::session::{SignedIn, Visitor};
+use crate::web::portal::words::{Moment, Words};
+use crate::web::state::AppState;
+
+#[derive(Debug, Serialize)]
+struct SessionView {
+    id: String,
+    is_this: bool,
+    address: Option<String>,
+    created: Moment,
+    last_used: Option<Moment>,
+    expires: Option<Moment>,
+}
+
+#[derive(Debug, Serialize)]
+struct PreferencesView {
+    sessions: Vec<SessionView>,
+}
+
+impl View for PreferencesView {
+    const TEMPLATE: &'static str = "preferences";
+
+    fn title(&self, visitor: &Visitor) -> String {
+        visitor.words.text("preferences-title")
+    }
+}
+
+pub async fn show(State(web): State<AppState>, signed_in: SignedIn) -> PageResult {
+    let sessions = web.service.list_sessions(&signed_in.actor()).await?;
+    let own = signed_in.access.credential.id;
+    let words = signed_in.words();
+    let view = |item: &SessionItem| session(item, item.id == own, words);
+    let view = PreferencesView {
+        sessions: sessions.iter().map(view).collect(),
+    };
+    page(&web, &signed_in.visitor, &view).await
+}
+
+fn session(item: &SessionItem, is_this: bool, words: &Words) -> SessionView {
+    SessionView {
+        id: item.id.to_string(),
+        is_this,
+        address: item.address.map(|address| address.to_string()),
+        created: words.moment(item.created_at),
+        last_used: item.last_used_at.map(|at| words.moment(at)),
+        expires: item.expires_at.map(|at| words.moment(at)),
+    }
+}
+
+pub async fn end_session(
+    State(web): State<AppState>,
+    signed_in: SignedIn,
+    Path(id): Path<String>,
+) -> PageResult {
+    let id = read_id(&id)?;
+    web.service.end_session(&signed_in.actor(), id).await?;
+    if id != signed_in.access.credential.id {
+        return Ok(see_other("/preferences"));
+    }
+    let mut response = see_other("/sign-in");
+    cookies::remove(response.headers_mut(), cookies::SESSION);
+    Ok(response)
+}

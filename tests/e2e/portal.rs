@@ -1,0 +1,653 @@
+//! The web portal, in a browser without JavaScript: signing in, the pages of each role, forms.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rstest::rstest;
+
+use crate::daemon::Daemon;
+use crate::waiting::wait_until;
+use crate::web::{Site, secret};
+use crate::world::{Db, mails_in};
+use Db::{Postgres, Sqlite};
+
+const SESSION: &str = "__Host-lapsed";
+
+/// Keeps cookies, follows no redirects.
+#[derive(Debug, Clone)]
+struct Browser {
+    port: u16,
+    cookies: BTreeMap<String, String>,
+    language: &'static str,
+    /// What the browser says about where a form comes from.
+    fetch_site: &'static str,
+}
+
+#[derive(Debug)]
+struct Page {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Page {
+    fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The value of an input.
+    fn field(&self, name: &str) -> String {
+        let (_, rest) = self
+            .body
+            .split_once(&format!("name=\"{name}\" value=\""))
+            .unwrap_or_else(|| panic!("no field {name}: {}", self.body));
+        rest.split('"').next().unwrap().to_owned()
+    }
+
+    fn shows(&self, status: u16, text: &str) -> &Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert!(self.body.contains(text), "no {text:?} in {}", self.body);
+        self
+    }
+
+    fn leads_to(&self, path: &str) -> &Self {
+        assert_eq!(
+            (self.status, self.header("location")),
+            (303, path),
+            "{}",
+            self.body
+        );
+        self
+    }
+}
+
+impl Browser {
+    fn new(port: u16) -> Self {
+        Self {
+            port,
+            cookies: BTreeMap::new(),
+            language: "en",
+            fetch_site: "same-origin",
+        }
+    }
+
+    fn get(&mut self, path: &str) -> Page {
+        self.send("GET", path, "")
+    }
+
+    fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        body.extend_pairs(fields);
+        self.send("POST", path, &body.finish())
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: &str) -> Page {
+        let host = format!("127.0.0.1:{}", self.port);
+        let pairs = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept-Language: {}\r\n\
+             Cookie: {}\r\nSec-Fetch-Site: {}\r\n",
+            self.language,
+            pairs.collect::<Vec<_>>().join("; "),
+            self.fetch_site,
+        );
+        if method == "POST" {
+            head += &format!(
+                "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
+                body.len()
+            );
+        }
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream
+            .write_all(format!("{head}\r\n{body}").as_bytes())
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut lines = head.lines();
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        let page = Page {
+            status,
+            headers: headers
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect(),
+            body: body.to_owned(),
+        };
+        for (name, value) in &page.headers {
+            if name == "set-cookie" {
+                self.take_cookie(value);
+            }
+        }
+        page
+    }
+
+    fn take_cookie(&mut self, cookie: &str) {
+        assert!(
+            cookie.contains("; Path=/; Secure; HttpOnly; SameSite=Lax"),
+            "{cookie}"
+        );
+        let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+        if value.is_empty() {
+            self.cookies.remove(name);
+        } else {
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// By a link that an operator has printed.
+    fn sign_in(site: &Site, user: &str) -> Self {
+        let mut browser = Self::new(site.port);
+        let link = operator_link(site, user);
+        browser.get(&link).shows(200, "Sign in");
+        browser.post(&link, &[]).leads_to("/");
+        browser
+    }
+}
+
+/// The path of a link that `lapsed user link` prints.
+fn operator_link(site: &Site, user: &str) -> String {
+    let ran = site.world.run(&["user", "link", user]);
+    path_of(ran.exits(0).stdout.trim())
+}
+
+fn path_of(link: &str) -> String {
+    let url = url::Url::parse(link).unwrap();
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}
+
+/// The link in the mail number `nth`.
+fn mailed_link(site: &Site, nth: usize) -> String {
+    let outbox = site.world.path("outbox");
+    let mail = wait_until("the mail", || mails_in(&outbox).into_iter().nth(nth));
+    let mut words = mail.text.split_whitespace();
+    path_of(words.find(|word| word.contains("/sign-in/link/")).unwrap())
+}
+
+/// Ann is a viewer, Ada the administrator of the account, Root a super admin.
+fn site(db: Db) -> Site {
+    let site = Site::new(db);
+    for arguments in [
+        &[
+            "user",
+            "add",
+            "ada@example.org",
+            "--account",
+            "acme",
+            "--role",
+            "administrator",
+        ][..],
+        &["user", "add", "root@example.org", "--super"],
+        &["user", "add", "bob@example.org", "--account", "acme"],
+    ] {
+        site.world.run(arguments).exits(0);
+    }
+    site
+}
+
+#[rstest]
+fn a_link_of_the_command_line_signs_in_once(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::new(site.port);
+    browser
+        .get("/tokens?view=")
+        .leads_to("/sign-in?next=%2Ftokens%3Fview%3D");
+    let link = operator_link(&site, "ann@example.org");
+    // Mail scanners follow links, too.
+    Browser::new(site.port)
+        .get(&link)
+        .shows(200, "<form method=\"post\"");
+    browser.get(&link).shows(200, "<form method=\"post\"");
+    browser
+        .post(&link, &[("next", "/tokens")])
+        .leads_to("/tokens");
+    browser.get("/tokens").shows(200, "My tokens");
+    Browser::new(site.port)
+        .post(&link, &[])
+        .shows(404, "does not work");
+    browser.get(&link).shows(404, "does not work");
+    // The cookie opens nothing else, and a token opens no page.
+    let session = browser.cookies[SESSION].clone();
+    let cookie = format!("{SESSION}={session}");
+    let send = |request: &str, header: (&str, &str)| {
+        crate::web::send(site.port, request, &[header], "").status
+    };
+    assert_eq!(send("GET /api/v1/tokens", ("Cookie", &cookie)), 401);
+    let bearer = format!("Bearer {session}");
+    assert_eq!(send("GET /api/v1/tokens", ("Authorization", &bearer)), 401);
+    assert_eq!(send("GET /api/v1/verify", ("Authorization", &bearer)), 401);
+    let issued = site.issue(&[]);
+    let bearer = format!("Bearer {}", secret(&issued));
+    assert_eq!(send("GET /api/v1/tokens", ("Authorization", &bearer)), 200);
+    assert_eq!(send("GET /tokens", ("Authorization", &bearer)), 303);
+    // Signing out ends the session itself.
+    let mut copy = browser.clone();
+    browser.post("/sign-out", &[]).leads_to("/sign-in");
+    assert!(!browser.cookies.contains_key(SESSION));
+    copy.get("/tokens").leads_to("/sign-in?next=%2Ftokens");
+    daemon.stop();
+    let log = std::fs::read_to_string(site.world.path("daemon.log")).unwrap();
+    assert!(!log.contains(&session), "the log has a session");
+    assert!(
+        !log.contains(link.rsplit('/').next().unwrap()),
+        "the log has a link"
+    );
+    let audit = site.world.run(&["audit", "list"]).stdout;
+    assert!(
+        audit.contains("user.link") && audit.contains("session.start"),
+        "{audit}"
+    );
+}
+
+#[rstest]
+fn links_are_printed_only_for_people_who_may_sign_in(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let world = &site.world;
+    world
+        .run(&["user", "link", "nobody@example.org"])
+        .exits(1)
+        .says("no user");
+    world.run(&["user", "disable", "bob@example.org"]).exits(0);
+    world
+        .run(&["user", "link", "bob@example.org"])
+        .exits(1)
+        .says("disabled");
+    world
+        .run(&["user", "add", "farm", "--service", "--account", "acme"])
+        .exits(0);
+    world
+        .run(&["user", "link", "farm"])
+        .exits(1)
+        .says("machine user");
+}
+
+#[rstest]
+fn a_mailed_link_belongs_to_the_browser_that_asked(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::new(site.port);
+    let form = browser.get("/sign-in?next=%2Ftokens");
+    assert_eq!(form.field("next"), "/tokens");
+    let asked = [("address", "Ann@Example.org"), ("next", "/tokens")];
+    browser.post("/sign-in", &asked).leads_to("/sign-in/sent");
+    let sent = browser.get("/sign-in/sent");
+    let (_, number) = sent.body.split_once("class=\"number\">").unwrap();
+    let number = number.split('<').next().unwrap();
+    assert_eq!(number.len(), 6);
+    let link = mailed_link(&site, 0);
+    assert!(link.ends_with("?next=%2Ftokens"), "{link}");
+    // Elsewhere, the number is needed.
+    let mut phone = Browser::new(site.port);
+    phone.get(&link).shows(200, "name=\"number\"");
+    phone.post(&link, &[]).shows(422, "name=\"number\"");
+    phone
+        .post(&link, &[("number", "000000x")])
+        .shows(422, "not the number");
+    let spaced = format!("{} {}", &number[..3], &number[3..]);
+    phone
+        .post(&link, &[("number", &spaced), ("next", "/tokens")])
+        .leads_to("/tokens");
+    browser.post(&link, &[]).shows(404, "does not work");
+    // Three wrong numbers end a link.
+    browser.post("/sign-in", &asked).leads_to("/sign-in/sent");
+    let link = mailed_link(&site, 1);
+    let mut other = Browser::new(site.port);
+    for _ in 0..3 {
+        other.post(&link, &[("number", "0000000")]);
+    }
+    browser.post(&link, &[]).shows(404, "does not work");
+    daemon.stop();
+}
+
+#[rstest]
+fn everybody_gets_the_same_answer_and_at_most_three_mails(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let ask = |address: &str| {
+        let page = Browser::new(site.port).post("/sign-in", &[("address", address)]);
+        let names = page
+            .headers
+            .iter()
+            .filter(|(name, _)| name != "date" && name != "x-request-id");
+        let names: Vec<_> = names
+            .map(|(name, value)| (name.clone(), value.len()))
+            .collect();
+        (page.status, names, page.body)
+    };
+    let unknown = ask("nobody@example.org");
+    for _ in 0..4 {
+        assert_eq!(ask("ann@example.org"), unknown);
+    }
+    let mails = || mails_in(&site.world.path("outbox"));
+    wait_until("the mails", || (mails().len() >= 3).then_some(()));
+    // The link of somebody else is the last that was asked for.
+    ask("ada@example.org");
+    wait_until("the last mail", || (mails().len() >= 4).then_some(()));
+    let mut to: Vec<_> = mails().iter().map(|mail| mail.to.clone()).collect();
+    to.sort();
+    assert_eq!(
+        to,
+        [
+            "ada@example.org",
+            "ann@example.org",
+            "ann@example.org",
+            "ann@example.org"
+        ]
+    );
+    assert_eq!(ask("no address").0, 422);
+    daemon.stop();
+}
+
+#[rstest]
+fn a_disabled_person_is_out_at_the_next_request(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    let link = operator_link(&site, "ann@example.org");
+    browser.get("/").shows(200, "Overview");
+    site.world
+        .run(&["user", "disable", "ann@example.org"])
+        .exits(0);
+    browser.get("/").leads_to("/sign-in");
+    Browser::new(site.port)
+        .post(&link, &[])
+        .shows(404, "does not work");
+    daemon.stop();
+}
+
+#[test]
+fn forms_of_other_sites_are_refused() {
+    let site = site(Sqlite);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    browser.fetch_site = "cross-site";
+    browser.post("/sign-out", &[]).shows(403, "another site");
+    browser.get("/").shows(200, "Overview");
+    browser.fetch_site = "same-origin";
+    for next in ["https://evil.example/", "//evil.example", "/\\evil.example"] {
+        let link = operator_link(&site, "ann@example.org");
+        browser.post(&link, &[("next", next)]).leads_to("/");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn pages_have_strict_headers_and_say_what_is_wrong() {
+    let site = site(Sqlite);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::new(site.port);
+    let page = browser.get("/sign-in");
+    let policy = page.header("content-security-policy");
+    for part in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "report-uri /csp-report",
+    ] {
+        assert!(policy.contains(part), "{part}: {policy}");
+    }
+    for (name, value) in [
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "same-origin"),
+        ("cache-control", "no-store"),
+        ("content-type", "text/html; charset=utf-8"),
+    ] {
+        assert_eq!(page.header(name), value, "{name}");
+    }
+    assert!(page.header("permissions-policy").contains("camera=()"));
+    browser.get("/nothing").shows(404, "Page not found");
+    assert_eq!(
+        browser.get("/api/nothing").header("content-type"),
+        "application/problem+json"
+    );
+    browser.post("/csp-report", &[]).shows(204, "");
+    assert_eq!(browser.send("PUT", "/sign-in", "").status, 405);
+    browser.language = "de-AT";
+    browser
+        .get("/nothing")
+        .shows(404, "Seite nicht gefunden")
+        .shows(404, "<html lang=\"de\"");
+    // Assets are kept for ever: their name changes with them.
+    let (_, style) = page.body.split_once("href=\"/assets/portal.").unwrap();
+    let style = format!("/assets/portal.{}", style.split('"').next().unwrap());
+    let asset = browser.get(&style);
+    assert_eq!(asset.status, 200);
+    assert_eq!(
+        asset.header("cache-control"),
+        "public, max-age=31536000, immutable"
+    );
+    assert!(!asset.header("etag").is_empty());
+    browser.get("/assets/portal.css").shows(404, "");
+    daemon.stop();
+}
+
+#[rstest]
+fn a_secret_is_shown_once_and_made_once(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    let form = browser.get("/tokens/new?name=ci&expires=7d&scope=app%3Aread");
+    assert_eq!(form.field("name\" required maxlength=\"100"), "ci");
+    let key = form.field("form_key");
+    let fields = [
+        ("form_key", key.as_str()),
+        ("name", "ci"),
+        ("expires", "7d"),
+        ("other_scopes", "app:read app:write"),
+    ];
+    let missing = browser.post("/tokens/new", &[("form_key", &key), ("expires", "date")]);
+    missing.shows(422, "needs a name").shows(422, "not a day");
+    let made = browser.post("/tokens/new", &fields);
+    made.shows(201, "shown only now");
+    let token = made.field("token\" readonly");
+    assert_eq!(crate::web::verifies(site.port, &token), 200);
+    // A reload sends the form again.
+    let again = browser.post("/tokens/new", &fields);
+    again.shows(409, "was sent before");
+    assert!(!again.body.contains(&token));
+    let mut later = Browser::sign_in(&site, "ann@example.org");
+    later
+        .post("/tokens/new", &fields)
+        .shows(409, "was sent before");
+    assert_eq!(site.world.list(&["token", "list"]).len(), 1);
+    let (_, id) = again.body.split_once("href=\"/tokens/").unwrap();
+    let id = id.split('"').next().unwrap();
+    let page = browser.get(&format!("/tokens/{id}"));
+    page.shows(200, "<code>app:write</code>");
+    assert!(!page.body.contains(&token));
+    // Regenerated, both secrets work; a second click makes no third.
+    let path = format!("/tokens/{id}/regenerate");
+    let form = browser.get(&path);
+    let (key, version) = (form.field("form_key"), form.field("version"));
+    let fields = [
+        ("form_key", key.as_str()),
+        ("version", &version),
+        ("expires", "same"),
+        ("overlap", "1h"),
+    ];
+    let made = browser.post(&path, &fields);
+    made.shows(201, "new secret")
+        .shows(201, "The old secret works until");
+    let new = made.field("token\" readonly");
+    browser.post(&path, &fields).shows(409, "was sent before");
+    assert_eq!(crate::web::verifies(site.port, &token), 200);
+    assert_eq!(crate::web::verifies(site.port, &new), 200);
+    daemon.stop();
+}
+
+#[rstest]
+fn tokens_are_edited_disabled_enabled_and_revoked(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let issued = site.issue(&[]);
+    let (id, token) = (issued["id"].as_str().unwrap(), secret(&issued));
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    let edit = format!("/tokens/{id}/edit");
+    let form = browser.get(&edit);
+    let fields = [
+        ("version", form.field("version")),
+        ("name", "ci-deploy".to_owned()),
+        ("description", "what it does".to_owned()),
+    ];
+    let fields = fields
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    browser
+        .post(&edit, &fields)
+        .leads_to(&format!("/tokens/{id}?done=edited"));
+    browser
+        .get(&format!("/tokens/{id}?done=edited"))
+        .shows(200, "The secret stays");
+    browser.post(&edit, &fields).shows(422, "changed since");
+    assert_eq!(crate::web::verifies(site.port, token), 200);
+    for (act, status) in [("disable", 401), ("enable", 200)] {
+        let path = format!("/tokens/{id}/{act}");
+        browser.get(&path).shows(200, "<form method=\"post\"");
+        browser
+            .post(&path, &[("reason", "a test")])
+            .leads_to(&format!("/tokens/{id}?done={act}d"));
+        assert_eq!(crate::web::verifies(site.port, token), status);
+    }
+    let revoke = format!("/tokens/{id}/revoke");
+    browser.get(&revoke).shows(200, "cannot be undone");
+    // Somebody else's token is nothing to Bob.
+    let mut bob = Browser::sign_in(&site, "bob@example.org");
+    for path in [format!("/tokens/{id}"), edit, revoke.clone()] {
+        bob.get(&path).shows(404, "Page not found");
+    }
+    bob.post(&revoke, &[]).shows(404, "Page not found");
+    browser
+        .post(&revoke, &[("why", "unused"), ("name", "ci-deploy")])
+        .leads_to(&format!("/tokens/{id}?done=revoked"));
+    assert_eq!(crate::web::verifies(site.port, token), 401);
+    browser
+        .get("/tokens?status=deleted")
+        .shows(200, "ci-deploy");
+    browser
+        .get("/tokens")
+        .shows(200, "There are no tokens here");
+    daemon.stop();
+}
+
+/// Each page with what the roles get: nobody, the viewer, the admin of the account, the super admin.
+const PAGES: [(&str, [u16; 4]); 12] = [
+    ("/", [303, 200, 200, 200]),
+    ("/tokens", [303, 200, 200, 200]),
+    ("/tokens?view=all", [303, 404, 200, 200]),
+    ("/tokens/new", [303, 200, 200, 200]),
+    ("/tokens/{id}", [303, 200, 200, 200]),
+    ("/tokens/{id}/regenerate", [303, 200, 200, 200]),
+    ("/tokens/{id}/edit", [303, 200, 200, 200]),
+    ("/tokens/{id}/disable", [303, 200, 200, 200]),
+    ("/tokens/{id}/enable", [303, 200, 200, 200]),
+    ("/tokens/{id}/revoke", [303, 200, 200, 200]),
+    ("/preferences", [303, 200, 200, 200]),
+    ("/sign-in", [200, 200, 200, 200]),
+];
+/// Those that only take forms, or that links lead to.
+const NO_PAGES: [&str; 7] = [
+    "/sign-in/sent",
+    "/sign-in/link/{text}",
+    "/sign-out",
+    "/account",
+    "/theme",
+    "/preferences/sessions/{id}/end",
+    "/assets/{file}",
+];
+
+#[test]
+fn each_role_gets_its_pages() {
+    let site = site(Sqlite);
+    let issued = site.issue(&[]);
+    let id = issued["id"].as_str().unwrap();
+    let daemon = Daemon::start(&site.world, "daemon");
+    let people = ["ann@example.org", "ada@example.org", "root@example.org"];
+    let signed_in = people.map(|person| Browser::sign_in(&site, person));
+    let mut browsers = vec![Browser::new(site.port)];
+    browsers.extend(signed_in);
+    for (page, expected) in PAGES {
+        let path = page.replace("{id}", id);
+        let got: Vec<_> = browsers
+            .iter_mut()
+            .map(|browser| browser.get(&path).status)
+            .collect();
+        assert_eq!(got, expected, "{page}");
+    }
+    // No menu has a page that its role does not get.
+    for browser in &mut browsers[1..] {
+        let page = browser.get("/");
+        let (_, menu) = page.body.split_once("<ul class=\"menu\">").unwrap();
+        let menu = menu.split("</ul>").next().unwrap();
+        for link in menu.split("<a href=\"").skip(1) {
+            let path = link.split('"').next().unwrap();
+            assert_eq!(browser.get(path).status, 200, "{path}");
+        }
+    }
+    daemon.stop();
+}
+
+#[test]
+fn every_page_has_a_row_in_the_matrix() {
+    let routes = include_str!("../../src/web/pages.rs");
+    let routes = routes.split(".route(").skip(1);
+    let routes = routes.map(|rest| rest.split('"').nth(1).unwrap());
+    for route in routes.filter(|route| *route != "/csp-report") {
+        let is_known = PAGES.iter().any(|(page, _)| *page == route) || NO_PAGES.contains(&route);
+        assert!(is_known, "{route} has no row");
+    }
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let site = site(Sqlite);
+    let hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{x}}";
+    let named = [
+        "token",
+        "issue",
+        "--user",
+        "ann@example.org",
+        "--name",
+        hostile,
+    ];
+    let described = ["--description", hostile, "--format", "json"];
+    let issued = site.world.run(&[&named[..], &described].concat());
+    let issued: serde_json::Value = serde_json::from_str(&issued.exits(0).stdout).unwrap();
+    let id = issued["id"].as_str().unwrap();
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    let mut paths = vec!["/".to_owned(), "/tokens".to_owned()];
+    for page in ["", "/regenerate", "/edit", "/disable", "/enable", "/revoke"] {
+        paths.push(format!("/tokens/{id}{page}"));
+    }
+    let query = url::form_urlencoded::byte_serialize(hostile.as_bytes()).collect::<String>();
+    paths.push(format!("/tokens?q={query}&source={query}"));
+    paths.push(format!("/tokens/new?name={query}&scope={query}"));
+    paths.push(format!("/sign-in?next={query}"));
+    for path in paths {
+        let page = browser.get(&path);
+        assert_eq!(page.status, 200, "{path}: {}", page.body);
+        for tag in ["<script>", "<img", "onerror=alert(2)>"] {
+            assert!(!page.body.contains(tag), "{path} has {tag}: {}", page.body);
+        }
+    }
+    daemon.stop();
+}
