@@ -54,6 +54,8 @@ pub enum SignIn {
 }
 
 impl OneTimeText {
+    /// # Panics
+    /// Without random numbers.
     #[expect(
         clippy::expect_used,
         reason = "without random numbers nobody may sign in"

@@ -374,19 +374,29 @@ where
             .push(")");
     }
     if let Some(prefix) = &filter.prefix {
-        let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
-        query.push(" AND (");
-        for (nth, column) in ["t.name", "t.external_id"].into_iter().enumerate() {
-            query
-                .push(if nth == 0 { "" } else { " OR " })
-                .push("LOWER(SUBSTR(")
-                .push(column)
-                .push(", 1, CAST(")
-                .push_bind(length)
-                .push(" AS INTEGER))) = LOWER(")
-                .push_bind(prefix)
-                .push(")");
-        }
-        query.push(")");
+        push_prefix(query, prefix);
     }
+}
+
+/// What the name or the external id begins with, in upper or lower case.
+fn push_prefix<'a, DB>(query: &mut QueryBuilder<DB>, prefix: &'a String)
+where
+    DB: Database,
+    &'a String: Encode<'a, DB> + Type<DB>,
+    i64: Encode<'a, DB> + Type<DB>,
+{
+    let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+    query.push(" AND (");
+    for (nth, column) in ["t.name", "t.external_id"].into_iter().enumerate() {
+        query
+            .push(if nth == 0 { "" } else { " OR " })
+            .push("LOWER(SUBSTR(")
+            .push(column)
+            .push(", 1, CAST(")
+            .push_bind(length)
+            .push(" AS INTEGER))) = LOWER(")
+            .push_bind(prefix)
+            .push(")");
+    }
+    query.push(")");
 }

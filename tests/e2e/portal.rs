@@ -37,12 +37,28 @@ impl Page {
         found.map_or("", |(_, value)| value)
     }
 
-    /// The value of an input.
+    /// The value of a hidden field.
     fn field(&self, name: &str) -> String {
+        self.value_after(&format!("name=\"{name}\" value=\""))
+    }
+
+    /// The value of an input, by its id and the attributes that follow.
+    fn input(&self, id: &str) -> String {
+        let begin = format!("id=\"{id}");
+        let begin = begin.trim_end_matches('"');
+        let quote = if begin.ends_with("readonly") {
+            ""
+        } else {
+            "\""
+        };
+        self.value_after(&format!("{begin}{quote} value=\""))
+    }
+
+    fn value_after(&self, begin: &str) -> String {
         let (_, rest) = self
             .body
-            .split_once(&format!("name=\"{name}\" value=\""))
-            .unwrap_or_else(|| panic!("no field {name}: {}", self.body));
+            .split_once(begin)
+            .unwrap_or_else(|| panic!("no {begin}: {}", self.body));
         rest.split('"').next().unwrap().to_owned()
     }
 
@@ -446,7 +462,10 @@ fn a_secret_is_shown_once_and_made_once(#[values(Sqlite, Postgres)] db: Db) {
     let daemon = Daemon::start(&site.world, "daemon");
     let mut browser = Browser::sign_in(&site, "ann@example.org");
     let form = browser.get("/tokens/new?name=ci&expires=7d&scope=app%3Aread");
-    assert_eq!(form.field("name\" required maxlength=\"100"), "ci");
+    assert_eq!(
+        form.input("name\" name=\"name\" required maxlength=\"100"),
+        "ci"
+    );
     let key = form.field("form_key");
     let fields = [
         ("form_key", key.as_str()),
@@ -458,7 +477,7 @@ fn a_secret_is_shown_once_and_made_once(#[values(Sqlite, Postgres)] db: Db) {
     missing.shows(422, "needs a name").shows(422, "not a day");
     let made = browser.post("/tokens/new", &fields);
     made.shows(201, "shown only now");
-    let token = made.field("token\" readonly");
+    let token = made.input("token\" readonly");
     assert_eq!(crate::web::verifies(site.port, &token), 200);
     // A reload sends the form again.
     let again = browser.post("/tokens/new", &fields);
@@ -487,7 +506,7 @@ fn a_secret_is_shown_once_and_made_once(#[values(Sqlite, Postgres)] db: Db) {
     let made = browser.post(&path, &fields);
     made.shows(201, "new secret")
         .shows(201, "The old secret works until");
-    let new = made.field("token\" readonly");
+    let new = made.input("token\" readonly");
     browser.post(&path, &fields).shows(409, "was sent before");
     assert_eq!(crate::web::verifies(site.port, &token), 200);
     assert_eq!(crate::web::verifies(site.port, &new), 200);

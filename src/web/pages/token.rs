@@ -87,6 +87,10 @@ struct AuditItem {
 }
 
 /// What the visitor may do with it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a template asks for each by its name"
+)]
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Actions {
     pub regenerate: bool,
@@ -175,13 +179,10 @@ pub async fn show(
 }
 
 fn manage_url(web: &Web, item: &TokenItem) -> Option<String> {
-    match item.credential {
-        Some(_) => None,
-        None => {
-            let token = &item.token;
-            web.settings.pages.find(&token.source, &token.external_id)
-        }
-    }
+    let token = &item.token;
+    let is_foreign = item.credential.is_none();
+    let pages = is_foreign.then_some(&web.settings.pages)?;
+    pages.find(&token.source, &token.external_id)
 }
 
 async fn find_actions(

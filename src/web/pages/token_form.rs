@@ -31,6 +31,10 @@ pub struct Preset {
 }
 
 /// How long the token is to live.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a template asks for each by its name"
+)]
 #[derive(Debug, Serialize)]
 pub struct ExpiryFields {
     pub presets: Vec<Preset>,

@@ -69,6 +69,10 @@ pub struct Choice {
     pub is_chosen: bool,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a template asks for each by its name"
+)]
 #[derive(Debug, Serialize)]
 struct TokensView {
     is_all: bool,

@@ -87,7 +87,7 @@ pub async fn page_with_status<V: View + Sync>(
     view: &V,
 ) -> PageResult {
     let menu = load_menu(web, visitor).await?;
-    let html = render(web, visitor, menu, view)?;
+    let html = render(web, visitor, &menu, view)?;
     let mut response = Response::new(Body::from(html));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HTML);
@@ -97,7 +97,7 @@ pub async fn page_with_status<V: View + Sync>(
 fn render<V: View>(
     web: &Web,
     visitor: &Visitor,
-    menu: Vec<MenuItem>,
+    menu: &[MenuItem],
     view: &V,
 ) -> PageResult<String> {
     let words = &visitor.words;
@@ -218,5 +218,5 @@ pub async fn error_page(
     };
     // A store that fails must not keep the page from being shown.
     let menu = load_menu(web, visitor).await.unwrap_or_default();
-    render(web, visitor, menu, &view).map_or_else(|_| Body::empty(), Body::from)
+    render(web, visitor, &menu, &view).map_or_else(|_| Body::empty(), Body::from)
 }

@@ -83,10 +83,10 @@ impl Words {
     }
 
     /// A phrase. One that does not exist is a mistake that a test finds; its id is shown.
-    pub fn with<'a, const N: usize>(
+    pub fn with<const N: usize>(
         &self,
         id: &str,
-        arguments: [(&'static str, FluentValue<'a>); N],
+        arguments: [(&'static str, FluentValue<'_>); N],
     ) -> String {
         let mut given = FluentArgs::new();
         for (name, value) in arguments {
