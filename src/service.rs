@@ -8,7 +8,6 @@ mod actor;
 mod audit;
 mod cache;
 mod counters;
-mod decoy;
 mod error;
 mod exchange;
 mod feed;

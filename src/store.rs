@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod findings;
 mod idempotency;
+mod issued;
 mod mails;
 mod notices;
 mod open;
@@ -57,7 +58,6 @@ pub use addresses::RefusedAddress;
 pub use changes::Change;
 #[cfg(feature = "test-support")]
 pub use copy::TABLES;
-pub use credentials::MAX_CHAIN;
 pub use erasure::Erased;
 #[cfg(feature = "test-support")]
 pub use erasure::TEXT_COLUMNS;
@@ -66,6 +66,7 @@ pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };
 pub use idempotency::IdempotencyRow;
+pub use issued::MAX_CHAIN;
 pub use mails::{ClaimedMail, Holder, MailRecord, Verdict};
 #[cfg(feature = "test-support")]
 pub use notices::UnlistedTokens;

@@ -79,20 +79,19 @@ impl Weighter<String, Arc<ServicePerson>> for PersonBytes {
 
 impl Holding {
     /// Whatever the person who issued the first token can change about it holds for what it was exchanged for.
-    pub fn new(chain: Vec<Credential>, person: Arc<ServicePerson>) -> Self {
-        let root = chain.last().cloned();
-        let inherit = |credential: Credential| match &root {
-            Some(root) if credential.id != root.id => Credential {
-                issuer: root.issuer.clone(),
-                account: root.account.clone(),
-                role: root.role.clone(),
-                scopes: root.scopes.clone(),
-                networks: root.networks.clone(),
-                ..credential
-            },
-            _ => credential,
-        };
-        let chain = chain.into_iter().map(|it| Arc::new(inherit(it))).collect();
+    pub fn new(mut chain: Vec<Arc<Credential>>, person: Arc<ServicePerson>) -> Self {
+        if let Some((root, derived)) = chain.split_last_mut() {
+            for credential in derived {
+                *credential = Arc::new(Credential {
+                    issuer: root.issuer.clone(),
+                    account: root.account.clone(),
+                    role: root.role.clone(),
+                    scopes: root.scopes.clone(),
+                    networks: root.networks.clone(),
+                    ..Credential::clone(credential)
+                });
+            }
+        }
         Self { chain, person }
     }
 }
@@ -135,21 +134,21 @@ impl Cache {
             return None;
         }
         let first = self.tokens.get(&id)?;
-        let mut chain = vec![first.unpack(id)?];
+        let mut chain = vec![Arc::new(first.unpack(id)?)];
         let mut last = first;
         while let Some(Parent { id, .. }) = last.parent() {
             if chain.len() == MAX_CHAIN {
                 return None;
             }
             last = self.tokens.get(&id)?;
-            chain.push(last.unpack(id)?);
+            chain.push(Arc::new(last.unpack(id)?));
         }
         let person = self.people.get(last.issuer())?;
         Some(Holding::new(chain, person))
     }
 
     /// Takes in what a read that began at `epoch` has found, unless a change was seen since.
-    pub fn insert(&self, epoch: Epoch, chain: &[Credential], person: &Arc<ServicePerson>) {
+    pub fn insert(&self, epoch: Epoch, chain: &[Arc<Credential>], person: &Arc<ServicePerson>) {
         let packed = chain
             .iter()
             .map(|credential| Some((credential.id, Arc::new(Packed::new(credential)?))));
@@ -207,10 +206,10 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1000);
 
-    fn credential(kind: Kind, parent: Option<&Credential>) -> Credential {
+    fn credential(kind: Kind, parent: Option<&Credential>) -> Arc<Credential> {
         let public_id = PublicId::generate();
         let secret = NewSecret::generate("lapsed", &public_id);
-        Credential {
+        Arc::new(Credential {
             id: TokenId::new(LOCAL_SOURCE, public_id.as_str()),
             public_id,
             kind,
@@ -235,7 +234,7 @@ mod tests {
                 secret: parent.secret.number,
             }),
             version: 1,
-        }
+        })
     }
 
     fn person() -> Arc<ServicePerson> {
@@ -316,11 +315,11 @@ mod tests {
     #[test]
     fn what_was_exchanged_needs_all_that_came_before_and_has_its_rights() {
         let cache = fresh_cache();
-        let token = Credential {
+        let token = Arc::new(Credential {
             role: Some("viewer".to_owned()),
             scopes: "app:read".parse().unwrap_or_default(),
-            ..credential(Kind::Api, None)
-        };
+            ..Credential::clone(&credential(Kind::Api, None))
+        });
         let refresh = credential(Kind::Refresh, Some(&token));
         let access = credential(Kind::Access, Some(&refresh));
         let chain = [access.clone(), refresh.clone(), token.clone()];

@@ -19,6 +19,8 @@ const MAX_WAITING: usize = 8192;
 /// Reads that go on at the same time: the store has connections for other work, too.
 const READERS: usize = 2;
 
+/// A credential with those that it was exchanged for, and the person who issued the last.
+type Issued = (Vec<Arc<Credential>>, Arc<ServicePerson>);
 type Answer = Result<Arc<Snapshot>, Arc<store::Error>>;
 
 pub(super) struct Reader {
@@ -43,7 +45,7 @@ struct Waiting {
 /// What one read of the store found.
 pub(super) struct Snapshot {
     epoch: Epoch,
-    credentials: HashMap<TokenId, Credential>,
+    credentials: HashMap<TokenId, Arc<Credential>>,
     people: HashMap<String, Arc<ServicePerson>>,
 }
 
@@ -131,30 +133,29 @@ impl Source {
 
     async fn read_snapshot(&self, ids: &[TokenId]) -> store::Result<Snapshot> {
         let epoch = self.cache.epoch();
-        let mut tx = self.store.begin_short_read().await?;
-        Snapshot::load(&mut tx, epoch, ids).await
+        Ok(Snapshot::new(epoch, self.store.find_issued(ids).await?))
     }
 }
 
 impl Snapshot {
     pub async fn load(tx: &mut Tx, epoch: Epoch, ids: &[TokenId]) -> store::Result<Self> {
-        let found = tx.find_credential_chains(ids).await?;
-        let credentials: HashMap<_, _> = found.into_iter().map(|it| (it.id, it)).collect();
-        // Read for an unknown id, too: it must take as long as a known one.
-        let mut keys: HashSet<&str> = credentials.values().map(|it| it.issuer.as_str()).collect();
-        if keys.is_empty() {
-            keys.insert("");
+        Ok(Self::new(epoch, tx.find_issued(ids).await?))
+    }
+
+    fn new(epoch: Epoch, found: Vec<(Credential, ServicePerson)>) -> Self {
+        let mut credentials = HashMap::with_capacity(found.len());
+        let mut people = HashMap::with_capacity(found.len());
+        for (credential, person) in found {
+            people
+                .entry(person.key.clone())
+                .or_insert_with(|| Arc::new(person));
+            credentials.insert(credential.id, Arc::new(credential));
         }
-        let keys: Vec<_> = keys.into_iter().collect();
-        let people = tx.find_service_users(&keys).await?;
-        let people = people
-            .into_iter()
-            .map(|person| (person.key.clone(), Arc::new(person)));
-        Ok(Self {
+        Self {
             epoch,
-            people: people.collect(),
             credentials,
-        })
+            people,
+        }
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -163,16 +164,21 @@ impl Snapshot {
 
     /// The credential and those that it was exchanged for, with the person who issued the last. `None` if one is
     /// missing.
-    pub fn find(&self, id: TokenId) -> Option<(Vec<Credential>, Arc<ServicePerson>)> {
-        let mut chain = vec![self.credentials.get(&id)?.clone()];
+    pub fn find(&self, id: TokenId) -> Option<Issued> {
+        let mut chain = vec![Arc::clone(self.credentials.get(&id)?)];
         while let Some(parent) = chain.last().and_then(|last| last.parent) {
             if chain.len() == MAX_CHAIN {
                 return None;
             }
-            chain.push(self.credentials.get(&parent.id)?.clone());
+            chain.push(Arc::clone(self.credentials.get(&parent.id)?));
         }
         let person = self.people.get(&chain.last()?.issuer)?;
         let person = Arc::clone(person);
         Some((chain, person))
+    }
+
+    /// Another credential that the read found: what a token without one is compared with.
+    pub fn find_other(&self) -> Option<Issued> {
+        self.find(*self.credentials.keys().next()?)
     }
 }

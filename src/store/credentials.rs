@@ -19,58 +19,6 @@ macro_rules! internal_kinds {
 }
 pub(super) use internal_kinds;
 
-/// An access token, its refresh token, the token that it was exchanged for.
-pub const MAX_CHAIN: usize = 3;
-
-macro_rules! own {
-    () => {
-        "SELECT c.* FROM credential c WHERE c.id "
-    };
-}
-
-macro_rules! parents {
-    () => {
-        "SELECT p.* FROM credential c JOIN credential p ON p.id = c.parent WHERE c.id "
-    };
-}
-
-macro_rules! grandparents {
-    () => {
-        "SELECT g.* FROM credential c JOIN credential p ON p.id = c.parent JOIN credential g ON g.id = p.parent
-         WHERE c.id "
-    };
-}
-
-/// SQL: each link of a chain, to be followed by which ids it is about.
-const CHAIN: [&str; MAX_CHAIN] = [own!(), parents!(), grandparents!()];
-
-/// SQL: credentials with those that they were exchanged for.
-macro_rules! chains {
-    ($which:literal) => {
-        concat!(
-            own!(),
-            $which,
-            " UNION ALL ",
-            parents!(),
-            $which,
-            " UNION ALL ",
-            grandparents!(),
-            $which
-        )
-    };
-}
-
-fn chains_of(ids: &[TokenId]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("");
-    for (nth, select) in CHAIN.iter().enumerate() {
-        query.push(if nth > 0 { " UNION ALL " } else { "" });
-        query.push(select).push("IN (");
-        push_list(&mut query, ids);
-        query.push(")");
-    }
-    query
-}
-
 /// Of what was exchanged for a token, at a time.
 const MAX_DELETED: i64 = 100;
 
@@ -227,32 +175,6 @@ impl Tx {
                     let ids: Vec<_> = chunk.iter().map(|id| id.0).collect();
                     let query =
                         sqlx::query_as("SELECT * FROM credential WHERE id = ANY($1)").bind(ids);
-                    guarded!(session, c => query.fetch_all(c).await)?
-                }
-            };
-            found.extend(rows);
-        }
-        Ok(found)
-    }
-
-    /// These credentials, with those that they were exchanged for, up to [`MAX_CHAIN`] in all. It is one statement
-    /// whatever it finds, so that the time says nothing.
-    pub async fn find_credential_chains(&mut self, ids: &[TokenId]) -> Result<Vec<Credential>> {
-        let mut found = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(CHUNK_ROWS) {
-            let rows: Vec<Credential> = match (&mut *self, chunk) {
-                (Self::Sqlite(tx), [id]) => {
-                    let query = sqlx::query_as(chains!("= $1")).bind(id);
-                    query.fetch_all(&mut **tx).await?
-                }
-                (Self::Sqlite(tx), _) => {
-                    let mut query = chains_of(chunk);
-                    let query = query.build_query_as().persistent(false);
-                    query.fetch_all(&mut **tx).await?
-                }
-                (Self::Postgres(session), _) => {
-                    let ids: Vec<_> = chunk.iter().map(|id| id.0).collect();
-                    let query = sqlx::query_as(chains!("= ANY($1)")).bind(ids);
                     guarded!(session, c => query.fetch_all(c).await)?
                 }
             };

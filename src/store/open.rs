@@ -117,6 +117,8 @@ impl Store {
         let read = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(LOCK_TIMEOUT)
+            // A connection to a file is not lost while it is idle.
+            .test_before_acquire(false)
             .connect_lazy_with(reader_options);
         let pools = Pools::Sqlite {
             write,
@@ -266,6 +268,7 @@ async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<Sq
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(WRITER_TIMEOUT)
+        .test_before_acquire(false)
         // On a full disk SQLite rolls back by itself, but sqlx keeps believing that the transaction
         // is open: such a connection is replaced.
         .before_acquire(|connection, _| {
