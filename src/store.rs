@@ -206,6 +206,14 @@ impl Store {
         }
     }
 
+    /// Gives back the pages that SQLite's writer keeps, after many rows were written.
+    pub async fn release_memory(&self) -> Result<()> {
+        if let Pools::Sqlite { write, .. } = &self.0 {
+            sqlx::query("PRAGMA shrink_memory").execute(write).await?;
+        }
+        Ok(())
+    }
+
     /// Fails if the file of an SQLite store was removed, replaced or overwritten since it was opened.
     pub fn check_file(&self) -> Result<()> {
         let Pools::Sqlite {

@@ -13,7 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
 use crate::domain::TokenId;
-use crate::domain::service::{Credential, Parent, ServicePerson};
+use crate::domain::service::{Credential, ServicePerson};
 use crate::store::{Change, MAX_CHAIN};
 
 use super::packed::Packed;
@@ -29,7 +29,7 @@ const ENTRY_BYTES: u64 = 48;
 pub(super) const MAX_FEED_AGE: Duration = Duration::from_secs(1);
 
 pub(super) struct Cache {
-    tokens: QuickCache<TokenId, Arc<Packed>, TokenBytes>,
+    tokens: QuickCache<TokenId, Packed, TokenBytes>,
     people: QuickCache<String, Arc<ServicePerson>, PersonBytes>,
     /// The number of changes seen. Locked while an entry is taken in or forgotten.
     epoch: Mutex<u64>,
@@ -51,8 +51,8 @@ pub(super) struct Epoch(u64);
 #[derive(Clone)]
 struct TokenBytes;
 
-impl Weighter<TokenId, Arc<Packed>> for TokenBytes {
-    fn weight(&self, _: &TokenId, packed: &Arc<Packed>) -> u64 {
+impl Weighter<TokenId, Packed> for TokenBytes {
+    fn weight(&self, _: &TokenId, packed: &Packed) -> u64 {
         packed.size() as u64 + ENTRY_BYTES
     }
 }
@@ -133,17 +133,17 @@ impl Cache {
         if !self.is_fresh(uptime) {
             return None;
         }
-        let first = self.tokens.get(&id)?;
-        let mut chain = vec![Arc::new(first.unpack(id)?)];
-        let mut last = first;
-        while let Some(Parent { id, .. }) = last.parent() {
+        let mut next = Some(id);
+        let mut chain = Vec::with_capacity(1);
+        while let Some(id) = next {
             if chain.len() == MAX_CHAIN {
                 return None;
             }
-            last = self.tokens.get(&id)?;
-            chain.push(Arc::new(last.unpack(id)?));
+            let credential = self.tokens.get(&id)?.unpack(id)?;
+            next = credential.parent.map(|parent| parent.id);
+            chain.push(Arc::new(credential));
         }
-        let person = self.people.get(last.issuer())?;
+        let person = self.people.get(&chain.last()?.issuer)?;
         Some(Holding::new(chain, person))
     }
 
@@ -151,7 +151,7 @@ impl Cache {
     pub fn insert(&self, epoch: Epoch, chain: &[Arc<Credential>], person: &Arc<ServicePerson>) {
         let packed = chain
             .iter()
-            .map(|credential| Some((credential.id, Arc::new(Packed::new(credential)?))));
+            .map(|credential| Some((credential.id, Packed::new(credential)?)));
         let Some(packed) = packed.collect::<Option<Vec<_>>>() else {
             return;
         };
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::domain::LOCAL_SOURCE;
     use crate::domain::service::{
-        CredentialState, Kind, Networks, NewSecret, PublicId, Scopes, StoredSecret,
+        CredentialState, Kind, Networks, NewSecret, Parent, PublicId, Scopes, StoredSecret,
     };
 
     const NOW: Duration = Duration::from_secs(1000);

@@ -1,161 +1,152 @@
-//! A credential as the cache holds it: a third of the size of a [`Credential`].
+//! A credential as the cache holds it: one piece of memory, a quarter of the size of a [`Credential`].
 
+use std::borrow::Cow;
 use std::mem::size_of;
+use std::sync::Arc;
 
+use chrono::serde::{ts_microseconds, ts_microseconds_option};
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::domain::TokenId;
 use crate::domain::service::{
-    Credential, CredentialState, Kind, Networks, OldSecret, Parent, PublicId, Scopes, StoredSecret,
+    Credential, CredentialState, Digest, Kind, OldSecret, Parent, PublicId, StoredSecret,
 };
 
 /// What the allocator adds to each piece of memory.
 const OVERHEAD: usize = 16;
 
-pub(super) struct Packed {
-    /// Public id, kind, issuer, account and role, one after another: one piece of memory instead of five.
-    texts: Box<str>,
-    /// Where each of them but the last ends.
-    ends: [u16; 4],
-    has_account: bool,
-    has_role: bool,
+/// [`Facts`] in the format of postcard.
+#[derive(Clone)]
+pub(super) struct Packed(Arc<[u8]>);
+
+#[derive(Serialize, Deserialize)]
+struct Facts<'a> {
+    public_id: &'a str,
+    kind: &'a str,
+    issuer: &'a str,
+    account: Option<&'a str>,
+    role: Option<&'a str>,
+    #[serde(borrow)]
+    scopes: Cow<'a, str>,
+    #[serde(borrow)]
+    networks: Cow<'a, str>,
+    #[serde(with = "ts_microseconds")]
     created_at: DateTime<Utc>,
+    #[serde(with = "ts_microseconds_option")]
+    not_before: Option<DateTime<Utc>>,
+    #[serde(with = "ts_microseconds_option")]
     expires_at: Option<DateTime<Utc>>,
     state: CredentialState,
-    secret: StoredSecret,
+    secret: SecretFacts<'a>,
+    old_secret: Option<OldSecretFacts<'a>>,
+    parent: Option<(Uuid, u32)>,
     version: i64,
-    /// What most tokens do not have.
-    rare: Option<Box<Rare>>,
 }
 
-struct Rare {
-    scopes: Scopes,
-    networks: Networks,
-    not_before: Option<DateTime<Utc>>,
-    old_secret: Option<OldSecret>,
-    parent: Option<Parent>,
+#[derive(Serialize, Deserialize)]
+struct SecretFacts<'a> {
+    number: u32,
+    digest: &'a [u8],
+    #[serde(with = "ts_microseconds")]
+    created_at: DateTime<Utc>,
+    #[serde(with = "ts_microseconds_option")]
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OldSecretFacts<'a> {
+    #[serde(borrow)]
+    secret: SecretFacts<'a>,
+    #[serde(with = "ts_microseconds")]
+    valid_until: DateTime<Utc>,
 }
 
 impl Packed {
-    /// `None` for texts that are longer than any that is accepted.
+    /// `None` never happens: all facts have a form in the format.
     pub fn new(credential: &Credential) -> Option<Self> {
-        let Credential {
-            id: _,
-            public_id,
-            kind,
-            issuer,
-            account,
-            role,
-            scopes,
-            networks,
-            created_at,
-            not_before,
-            expires_at,
-            state,
-            secret,
-            old_secret,
-            parent,
-            version,
-        } = credential;
-        let is_plain = scopes.is_unlimited()
-            && networks.is_unlimited()
-            && not_before.is_none()
-            && old_secret.is_none()
-            && parent.is_none();
-        let pieces = [
-            public_id.as_str(),
-            kind.as_str(),
-            issuer.as_str(),
-            account.as_deref().unwrap_or_default(),
-        ];
-        let mut end = 0;
-        let ends = pieces.map(|piece| {
-            end += piece.len();
-            u16::try_from(end).ok()
-        });
-        let texts = [&pieces[..], &[role.as_deref().unwrap_or_default()]].concat();
-        let [Some(a), Some(b), Some(c), Some(d)] = ends else {
-            return None;
-        };
-        Some(Self {
-            texts: texts.concat().into(),
-            ends: [a, b, c, d],
-            has_account: account.is_some(),
-            has_role: role.is_some(),
-            created_at: *created_at,
-            expires_at: *expires_at,
-            state: *state,
-            secret: secret.clone(),
-            version: *version,
-            rare: (!is_plain).then(|| {
-                Box::new(Rare {
-                    scopes: scopes.clone(),
-                    networks: networks.clone(),
-                    not_before: *not_before,
-                    old_secret: old_secret.clone(),
-                    parent: *parent,
-                })
+        let old_secret = credential.old_secret.as_ref();
+        let facts = Facts {
+            public_id: credential.public_id.as_str(),
+            kind: credential.kind.as_str(),
+            issuer: &credential.issuer,
+            account: credential.account.as_deref(),
+            role: credential.role.as_deref(),
+            scopes: credential.scopes.to_string().into(),
+            networks: credential.networks.to_string().into(),
+            created_at: credential.created_at,
+            not_before: credential.not_before,
+            expires_at: credential.expires_at,
+            state: credential.state,
+            secret: SecretFacts::new(&credential.secret),
+            old_secret: old_secret.map(|old| OldSecretFacts {
+                secret: SecretFacts::new(&old.secret),
+                valid_until: old.valid_until,
             }),
-        })
+            parent: credential.parent.map(|parent| (parent.id.0, parent.secret)),
+            version: credential.version,
+        };
+        let bytes = postcard::to_allocvec(&facts).ok()?;
+        Some(Self(bytes.into()))
     }
 
-    pub fn issuer(&self) -> &str {
-        self.pieces()[2]
-    }
-
-    fn pieces(&self) -> [&str; 5] {
-        let [a, b, c, d] = self.ends.map(usize::from);
-        let piece = |from, to| self.texts.get(from..to).unwrap_or_default();
-        [
-            piece(0, a),
-            piece(a, b),
-            piece(b, c),
-            piece(c, d),
-            piece(d, self.texts.len()),
-        ]
-    }
-
-    pub fn parent(&self) -> Option<Parent> {
-        self.rare.as_ref().and_then(|rare| rare.parent)
-    }
-
-    /// `None` never happens: the public id was one.
+    /// `None` never happens: what was packed is a credential.
     pub fn unpack(&self, id: TokenId) -> Option<Credential> {
-        let rare = self.rare.as_deref();
-        let [public_id, kind, issuer, account, role] = self.pieces();
+        let facts: Facts = postcard::from_bytes(&self.0).ok()?;
+        let old_secret = match facts.old_secret {
+            Some(old) => Some(OldSecret {
+                secret: old.secret.unpack()?,
+                valid_until: old.valid_until,
+            }),
+            None => None,
+        };
         Some(Credential {
             id,
-            public_id: PublicId::parse(public_id)?,
-            kind: Kind::parse(kind),
-            issuer: issuer.to_owned(),
-            account: self.has_account.then(|| account.to_owned()),
-            role: self.has_role.then(|| role.to_owned()),
-            scopes: rare.map(|rare| rare.scopes.clone()).unwrap_or_default(),
-            networks: rare.map(|rare| rare.networks.clone()).unwrap_or_default(),
-            created_at: self.created_at,
-            not_before: rare.and_then(|rare| rare.not_before),
-            expires_at: self.expires_at,
-            state: self.state,
-            secret: self.secret.clone(),
-            old_secret: rare.and_then(|rare| rare.old_secret.clone()),
-            parent: self.parent(),
-            version: self.version,
+            public_id: PublicId::parse(facts.public_id)?,
+            kind: Kind::parse(facts.kind),
+            issuer: facts.issuer.to_owned(),
+            account: facts.account.map(str::to_owned),
+            role: facts.role.map(str::to_owned),
+            scopes: facts.scopes.parse().ok()?,
+            networks: facts.networks.parse().ok()?,
+            created_at: facts.created_at,
+            not_before: facts.not_before,
+            expires_at: facts.expires_at,
+            state: facts.state,
+            secret: facts.secret.unpack()?,
+            old_secret,
+            parent: facts.parent.map(|(id, secret)| Parent {
+                id: TokenId(id),
+                secret,
+            }),
+            version: facts.version,
         })
     }
 
     /// In bytes, with what it refers to.
     pub fn size(&self) -> usize {
-        let texts = self.texts.len() + OVERHEAD;
-        let rare = self.rare.as_deref().map_or(0, Rare::size);
-        // The counts of the `Arc` around it are two words.
-        size_of::<Self>() + 2 * size_of::<usize>() + OVERHEAD + texts + rare
+        // The counts of an `Arc` are two words.
+        size_of::<Self>() + 2 * size_of::<usize>() + OVERHEAD + self.0.len()
     }
 }
 
-impl Rare {
-    fn size(&self) -> usize {
-        let scopes: usize = self.scopes.iter().map(|it| it.len() + OVERHEAD + 24).sum();
-        let networks = self.networks.iter().count() * 18;
-        size_of::<Self>() + OVERHEAD + scopes + networks
+impl<'a> SecretFacts<'a> {
+    fn new(secret: &'a StoredSecret) -> Self {
+        Self {
+            number: secret.number,
+            digest: secret.digest.as_bytes(),
+            created_at: secret.created_at,
+            last_used_at: secret.last_used_at,
+        }
+    }
+
+    fn unpack(self) -> Option<StoredSecret> {
+        Some(StoredSecret {
+            number: self.number,
+            digest: Digest::from_stored(self.digest)?,
+            created_at: self.created_at,
+            last_used_at: self.last_used_at,
+        })
     }
 }

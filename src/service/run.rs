@@ -101,7 +101,7 @@ impl Service {
                 rest = next;
             }
         }
-        Ok(())
+        Ok(self.store().release_memory().await?)
     }
 
     /// Writes the rows of tokens. The rows of a token are of different hours; one statement takes one row a token.
