@@ -1,15 +1,18 @@
 # Der Rahmen jeder Seite.
 skip-link = Zum Inhalt springen
 menu-label = Seiten
-menu-overview = Übersicht
-menu-tokens = Tokens
+menu = { $page ->
+    [overview] Übersicht
+    [tokens] Tokens
+   *[preferences] Einstellungen
+}
 menu-tokens-ending = { $count ->
-    [one] 1 Token endet innerhalb von 7 Tagen
-   *[other] { $shown } Tokens enden innerhalb von 7 Tagen
+    [one] { $count } Token endet innerhalb von 7 Tagen
+   *[other] { $count } Tokens enden innerhalb von 7 Tagen
 }
 menu-notices-unread = { $count ->
-    [one] 1 ungelesene Nachricht
-   *[other] { $shown } ungelesene Nachrichten
+    [one] { $count } ungelesene Nachricht
+   *[other] { $count } ungelesene Nachrichten
 }
 role-super = Oberste Administration
 account-switch = Konto
@@ -28,78 +31,31 @@ next-page = Nächste Seite
 new-token = Neues Token
 
 # Fehler.
-error-not-found-title = Seite nicht gefunden
-error-not-found = Hier ist nichts, oder Sie dürfen es nicht sehen.
-error-forbidden-title = Nicht erlaubt
-error-forbidden = Sie dürfen das nicht.
-error-cross-site-title = Formular abgelehnt
-error-cross-site = Das Formular kommt von einer Seite einer anderen Website, daher wurde nichts geändert. Öffnen Sie die Seite hier und senden Sie das Formular erneut.
-error-refused-title = Nicht ausgeführt
-error-refused = Es wurde nichts geändert.
-error-method-title = Hier nicht möglich
-error-method = Diese Seite nimmt eine solche Anfrage nicht an.
-error-unavailable-title = Nicht verfügbar
-error-unavailable = lapsed erreicht seine Datenbank nicht. Versuchen Sie es gleich noch einmal.
-error-bad-request-title = Anfrage nicht verstanden
-error-bad-request = Die Anfrage ist nicht lesbar. Öffnen Sie die Seite erneut über das Menü.
-error-internal-title = Interner Fehler
-error-internal = Etwas ist schiefgegangen. Das Protokoll von lapsed nennt die Einzelheiten.
+error-title = { $error ->
+    [not-found] Seite nicht gefunden
+    [forbidden] Nicht erlaubt
+    [cross-site] Formular abgelehnt
+    [refused] Nicht ausgeführt
+    [method] Hier nicht möglich
+    [unavailable] Nicht verfügbar
+    [bad-request] Anfrage nicht verstanden
+   *[internal] Interner Fehler
+}
+error-text = { $error ->
+    [not-found] Hier ist nichts, oder Sie dürfen es nicht sehen.
+    [forbidden] Sie dürfen das nicht.
+    [cross-site] Das Formular kommt von einer Seite einer anderen Website, daher wurde nichts geändert. Öffnen Sie die Seite hier und senden Sie das Formular erneut.
+    [refused] Es wurde nichts geändert.
+    [method] Diese Seite nimmt eine solche Anfrage nicht an.
+    [unavailable] lapsed erreicht seine Datenbank nicht. Versuchen Sie es gleich noch einmal.
+    [bad-request] Die Anfrage ist nicht lesbar. Öffnen Sie die Seite erneut über das Menü.
+   *[internal] Etwas ist schiefgegangen. Das Protokoll von lapsed nennt die Einzelheiten.
+}
 error-home = Zur Übersicht
 error-request = Anfrage { $id }
 
 # Anzahlen, Zeiten und Daten.
-count-more = 10.000+
-in-days = { $count ->
-    [one] in 1 Tag
-   *[other] in { $shown } Tagen
-}
-in-hours = { $count ->
-    [one] in 1 Stunde
-   *[other] in { $shown } Stunden
-}
-in-minutes = { $count ->
-    [one] in 1 Minute
-   *[other] in { $shown } Minuten
-}
-in-moment = in weniger als einer Minute
-ago-days = { $count ->
-    [one] vor 1 Tag
-   *[other] vor { $shown } Tagen
-}
-ago-hours = { $count ->
-    [one] vor 1 Stunde
-   *[other] vor { $shown } Stunden
-}
-ago-minutes = { $count ->
-    [one] vor 1 Minute
-   *[other] vor { $shown } Minuten
-}
-ago-moment = gerade eben
-span-days = { $count ->
-    [one] 1 Tag
-   *[other] { $shown } Tage
-}
-span-hours = { $count ->
-    [one] 1 Stunde
-   *[other] { $shown } Stunden
-}
-span-minutes = { $count ->
-    [one] 1 Minute
-   *[other] { $shown } Minuten
-}
-day = { $day }. { $month } { $year }
-month-1 = Januar
-month-2 = Februar
-month-3 = März
-month-4 = April
-month-5 = Mai
-month-6 = Juni
-month-7 = Juli
-month-8 = August
-month-9 = September
-month-10 = Oktober
-month-11 = November
-month-12 = Dezember
+count-more = { $count }+
 
 # Anmelden.
 sign-in-title = Anmelden
@@ -142,12 +98,14 @@ tokens-all = Alle
 tokens-cards = Anzahl der Tokens nach Status
 tokens-none = Hier sind keine Tokens.
 tokens-none-filtered = Kein Token entspricht diesen Filtern.
-filter-active = Aktiv
-filter-ending = Endet innerhalb von 7 Tagen
-filter-never = Endet nie
-filter-expired = Abgelaufen
-filter-disabled = Deaktiviert
-filter-deleted = Gelöscht
+filter-value = { $status ->
+    [active] Aktiv
+    [ending] Endet innerhalb von 7 Tagen
+    [never] Endet nie
+    [expired] Abgelaufen
+    [disabled] Deaktiviert
+   *[deleted] Gelöscht
+}
 filter-q = Name beginnt mit
 filter-status = Status
 filter-sort = Sortieren nach
@@ -161,10 +119,12 @@ filter-kind = Art
 filter-finding = Befund
 filter-button = Filtern
 filter-clear = Filter löschen
-sort-expires = Ablauf, nächster zuerst
-sort-used = Letzter Gebrauch, neuester zuerst
-sort-created = Erstellung, neueste zuerst
-sort-name = Name
+sort-value = { $sort ->
+    [expires] Ablauf, nächster zuerst
+    [used] Letzter Gebrauch, neuester zuerst
+    [created] Erstellung, neueste zuerst
+   *[name] Name
+}
 column-name = Name
 column-status = Status
 column-expires = Läuft ab
@@ -192,13 +152,15 @@ used-never = Nie benutzt
 used-unknown = Die Quelle meldet es nicht
 expiry-never = Nie
 expiry-unknown = Unbekannt
-status-active = Aktiv
-status-ending = Endet bald
-status-expired = Abgelaufen
-status-disabled = Deaktiviert
-status-locked = Von der Administration deaktiviert
-status-revoked = Widerrufen
-status-gone = Bei der Quelle verschwunden
+token-status = { $status ->
+    [active] Aktiv
+    [ending] Endet bald
+    [expired] Abgelaufen
+    [disabled] Deaktiviert
+    [locked] Von der Administration deaktiviert
+    [revoked] Widerrufen
+   *[gone] Bei der Quelle verschwunden
+}
 
 # Ein Token.
 token-never-shown = Das Geheimnis dieses Tokens wurde vielleicht nie übergeben. Erneuern Sie es, falls niemand es hat.
@@ -218,11 +180,11 @@ token-external-id = Id bei der Quelle
 token-id = Id
 token-use = Gebrauch in den letzten 30 Tagen
 token-use-ok = { $count ->
-    [one] 1 angenommener Aufruf
+    [one] { $count } angenommener Aufruf
    *[other] { $count } angenommene Aufrufe
 }
 token-use-refused = { $count ->
-    [one] 1 abgelehnter Aufruf
+    [one] { $count } abgelehnter Aufruf
    *[other] { $count } abgelehnte Aufrufe
 }
 token-use-title = Angenommene und abgelehnte Aufrufe nach Tag
@@ -235,42 +197,52 @@ token-findings = Befunde
 finding-since = Seit
 token-notices = Nachrichten
 token-audit = Protokoll
-done-edited = Die Änderungen sind gespeichert. Das Geheimnis bleibt.
-done-disabled = Das Token ist deaktiviert. Es gilt ab der nächsten Anfrage nicht mehr.
-done-enabled = Das Token gilt wieder.
-done-revoked = Das Token ist widerrufen. Es gilt ab der nächsten Anfrage nicht mehr.
+done = { $act ->
+    [edited] Die Änderungen sind gespeichert. Das Geheimnis bleibt.
+    [disabled] Das Token ist deaktiviert. Es gilt ab der nächsten Anfrage nicht mehr.
+    [enabled] Das Token gilt wieder.
+   *[revoked] Das Token ist widerrufen. Es gilt ab der nächsten Anfrage nicht mehr.
+}
 
 # Befunde, Nachrichten.
-finding-sso-revoked = Aussteller ohne Zugang
-finding-orphaned = Aussteller ist weg
-finding-never-expires = Läuft nie ab
-finding-too-long = Lebt zu lange
-finding-unused = Unbenutzt
-finding-source-allows-unlimited = Quelle erlaubt unbegrenzte Tokens
-finding-unconfigured = Quelle ist nicht konfiguriert
-finding-replica-drift = Replikate unterscheiden sich
-finding-unreadable = Nicht lesbar
-finding-unknown-expiry = Unbekannter Ablauf
-finding-old-secret-in-use = Altes Geheimnis in Gebrauch
-finding-new-place = Von einem neuen Ort benutzt
-finding-bounced = Mail kam zurück
-severity-medium = mittel
-severity-high = hoch
-severity-critical = kritisch
-topic-expiry = Ablauf
-topic-sso-revoked = Verlorener Zugang
-topic-revoked = Widerrufen
-topic-old-secret = Altes Geheimnis
-topic-unreachable = Unerreichbarer Empfänger
-topic-summary = Zusammenfassung
-topic-alert = Warnung
-notice-planned = geplant
-notice-sending = wird gesendet
-notice-sent = gesendet
-notice-unknown = unbekannt
-notice-failed = fehlgeschlagen
-notice-cancelled = hinfällig
-notice-suppressed = nicht gesendet
+finding-kind = { $kind ->
+    [sso_revoked] Aussteller ohne Zugang
+    [orphaned] Aussteller ist weg
+    [never_expires] Läuft nie ab
+    [too_long] Lebt zu lange
+    [unused] Unbenutzt
+    [source_allows_unlimited] Quelle erlaubt unbegrenzte Tokens
+    [unconfigured] Quelle ist nicht konfiguriert
+    [replica_drift] Replikate unterscheiden sich
+    [unreadable] Nicht lesbar
+    [unknown_expiry] Unbekannter Ablauf
+    [old_secret_in_use] Altes Geheimnis in Gebrauch
+    [new_place] Von einem neuen Ort benutzt
+   *[bounced] Mail kam zurück
+}
+finding-severity = { $severity ->
+    [medium] mittel
+    [high] hoch
+   *[critical] kritisch
+}
+notice-topic = { $topic ->
+    [expiry] Ablauf
+    [sso_revoked] Verlorener Zugang
+    [revoked] Widerrufen
+    [old_secret] Altes Geheimnis
+    [unreachable] Unerreichbarer Empfänger
+    [summary] Zusammenfassung
+   *[alert] Warnung
+}
+notice-state = { $state ->
+    [planned] geplant
+    [sending] wird gesendet
+    [sent] gesendet
+    [unknown] unbekannt
+    [failed] fehlgeschlagen
+    [cancelled] hinfällig
+   *[suppressed] nicht gesendet
+}
 
 # Formulare.
 form-errors = Etwas stimmt noch nicht
@@ -321,7 +293,7 @@ already-made-show = Token anzeigen
 already-made-lost = Das Geheimnis ist verloren: erneuern
 callers-last = Zuletzt benutzt
 callers-calls = { $count ->
-    [one] 1 Aufruf in den letzten 24 Stunden
+    [one] { $count } Aufruf in den letzten 24 Stunden
    *[other] { $count } Aufrufe in den letzten 24 Stunden
 }
 callers-from = von
@@ -349,14 +321,15 @@ revoke-why = Grund
 revoke-name = Es wurde innerhalb eines Tages benutzt. Geben Sie zur Bestätigung seinen Namen ein:
 revoke-name-wrong = Das ist nicht der Name des Tokens.
 revoke-button = { $name } widerrufen
-reason-unused = Nicht mehr benutzt
-reason-leaked = Das Geheimnis ist in falschen Händen
-reason-left = Besitzer ist gegangen
-reason-other = Ein anderer Grund
+reason-value = { $reason ->
+    [unused] Nicht mehr benutzt
+    [leaked] Das Geheimnis ist in falschen Händen
+    [left] Besitzer ist gegangen
+   *[other] Ein anderer Grund
+}
 preferences-title = Einstellungen
 sessions-title = Sitzungen
 sessions-lead = Wo Sie angemeldet sind. Eine Sitzung endet nach 8 Stunden ohne Gebrauch von selbst.
 sessions-since = Angemeldet
 sessions-this = Diese
 sessions-end = Beenden
-menu-preferences = Einstellungen

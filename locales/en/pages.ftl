@@ -1,15 +1,18 @@
 # The frame of every page.
 skip-link = Skip to the content
 menu-label = Pages
-menu-overview = Overview
-menu-tokens = Tokens
+menu = { $page ->
+    [overview] Overview
+    [tokens] Tokens
+   *[preferences] Preferences
+}
 menu-tokens-ending = { $count ->
-    [one] 1 token ends within 7 days
-   *[other] { $shown } tokens end within 7 days
+    [one] { $count } token ends within 7 days
+   *[other] { $count } tokens end within 7 days
 }
 menu-notices-unread = { $count ->
-    [one] 1 unread notice
-   *[other] { $shown } unread notices
+    [one] { $count } unread notice
+   *[other] { $count } unread notices
 }
 role-super = Super administrator
 account-switch = Account
@@ -28,78 +31,31 @@ next-page = Next page
 new-token = New token
 
 # Errors.
-error-not-found-title = Page not found
-error-not-found = There is nothing here, or you may not see it.
-error-forbidden-title = Not allowed
-error-forbidden = You may not do this.
-error-cross-site-title = Form refused
-error-cross-site = The form comes from a page of another site, so nothing was changed. Open the page here and send the form again.
-error-refused-title = Not done
-error-refused = Nothing was changed.
-error-method-title = Not possible here
-error-method = This page does not accept such a request.
-error-unavailable-title = Not available
-error-unavailable = lapsed cannot reach its store. Try again in a moment.
-error-bad-request-title = Request not understood
-error-bad-request = The request cannot be read. Open the page again from the menu.
-error-internal-title = Internal error
-error-internal = Something went wrong. The log of lapsed has the details.
+error-title = { $error ->
+    [not-found] Page not found
+    [forbidden] Not allowed
+    [cross-site] Form refused
+    [refused] Not done
+    [method] Not possible here
+    [unavailable] Not available
+    [bad-request] Request not understood
+   *[internal] Internal error
+}
+error-text = { $error ->
+    [not-found] There is nothing here, or you may not see it.
+    [forbidden] You may not do this.
+    [cross-site] The form comes from a page of another site, so nothing was changed. Open the page here and send the form again.
+    [refused] Nothing was changed.
+    [method] This page does not accept such a request.
+    [unavailable] lapsed cannot reach its store. Try again in a moment.
+    [bad-request] The request cannot be read. Open the page again from the menu.
+   *[internal] Something went wrong. The log of lapsed has the details.
+}
 error-home = Go to the overview
 error-request = Request { $id }
 
 # Counts, times and dates.
-count-more = 10,000+
-in-days = { $count ->
-    [one] in 1 day
-   *[other] in { $shown } days
-}
-in-hours = { $count ->
-    [one] in 1 hour
-   *[other] in { $shown } hours
-}
-in-minutes = { $count ->
-    [one] in 1 minute
-   *[other] in { $shown } minutes
-}
-in-moment = in less than a minute
-ago-days = { $count ->
-    [one] 1 day ago
-   *[other] { $shown } days ago
-}
-ago-hours = { $count ->
-    [one] 1 hour ago
-   *[other] { $shown } hours ago
-}
-ago-minutes = { $count ->
-    [one] 1 minute ago
-   *[other] { $shown } minutes ago
-}
-ago-moment = just now
-span-days = { $count ->
-    [one] 1 day
-   *[other] { $shown } days
-}
-span-hours = { $count ->
-    [one] 1 hour
-   *[other] { $shown } hours
-}
-span-minutes = { $count ->
-    [one] 1 minute
-   *[other] { $shown } minutes
-}
-day = { $day } { $month } { $year }
-month-1 = January
-month-2 = February
-month-3 = March
-month-4 = April
-month-5 = May
-month-6 = June
-month-7 = July
-month-8 = August
-month-9 = September
-month-10 = October
-month-11 = November
-month-12 = December
+count-more = { $count }+
 
 # Signing in.
 sign-in-title = Sign in
@@ -142,12 +98,14 @@ tokens-all = All
 tokens-cards = Number of tokens, by status
 tokens-none = There are no tokens here.
 tokens-none-filtered = No token matches these filters.
-filter-active = Active
-filter-ending = Ends within 7 days
-filter-never = Never ends
-filter-expired = Expired
-filter-disabled = Disabled
-filter-deleted = Deleted
+filter-value = { $status ->
+    [active] Active
+    [ending] Ends within 7 days
+    [never] Never ends
+    [expired] Expired
+    [disabled] Disabled
+   *[deleted] Deleted
+}
 filter-q = Name begins with
 filter-status = Status
 filter-sort = Sort by
@@ -161,10 +119,12 @@ filter-kind = Kind
 filter-finding = Finding
 filter-button = Filter
 filter-clear = Clear the filters
-sort-expires = Expiry, next first
-sort-used = Last use, latest first
-sort-created = Creation, latest first
-sort-name = Name
+sort-value = { $sort ->
+    [expires] Expiry, next first
+    [used] Last use, latest first
+    [created] Creation, latest first
+   *[name] Name
+}
 column-name = Name
 column-status = Status
 column-expires = Expires
@@ -192,13 +152,15 @@ used-never = Never used
 used-unknown = The source does not report it
 expiry-never = Never
 expiry-unknown = Unknown
-status-active = Active
-status-ending = Ends soon
-status-expired = Expired
-status-disabled = Disabled
-status-locked = Disabled by an administrator
-status-revoked = Revoked
-status-gone = Gone from its source
+token-status = { $status ->
+    [active] Active
+    [ending] Ends soon
+    [expired] Expired
+    [disabled] Disabled
+    [locked] Disabled by an administrator
+    [revoked] Revoked
+   *[gone] Gone from its source
+}
 
 # One token.
 token-never-shown = The secret of this token may never have been handed over. Regenerate it if nobody has it.
@@ -218,11 +180,11 @@ token-external-id = Id at the source
 token-id = Id
 token-use = Use in the last 30 days
 token-use-ok = { $count ->
-    [one] 1 accepted call
+    [one] { $count } accepted call
    *[other] { $count } accepted calls
 }
 token-use-refused = { $count ->
-    [one] 1 refused call
+    [one] { $count } refused call
    *[other] { $count } refused calls
 }
 token-use-title = Accepted and refused calls by day
@@ -235,42 +197,52 @@ token-findings = Findings
 finding-since = Since
 token-notices = Notices
 token-audit = Audit
-done-edited = The changes are saved. The secret stays.
-done-disabled = The token is disabled. It stops working at the next request.
-done-enabled = The token works again.
-done-revoked = The token is revoked. It stops working at the next request.
+done = { $act ->
+    [edited] The changes are saved. The secret stays.
+    [disabled] The token is disabled. It stops working at the next request.
+    [enabled] The token works again.
+   *[revoked] The token is revoked. It stops working at the next request.
+}
 
 # Findings, notices.
-finding-sso-revoked = Issuer lost access
-finding-orphaned = Issuer is gone
-finding-never-expires = Never expires
-finding-too-long = Lives too long
-finding-unused = Unused
-finding-source-allows-unlimited = Source allows unlimited tokens
-finding-unconfigured = Source is not configured
-finding-replica-drift = Replicas differ
-finding-unreadable = Cannot be read
-finding-unknown-expiry = Unknown expiry
-finding-old-secret-in-use = Old secret in use
-finding-new-place = Used from a new place
-finding-bounced = Mail bounced
-severity-medium = medium
-severity-high = high
-severity-critical = critical
-topic-expiry = Expiry
-topic-sso-revoked = Lost access
-topic-revoked = Revoked
-topic-old-secret = Old secret
-topic-unreachable = Unreachable recipient
-topic-summary = Summary
-topic-alert = Alert
-notice-planned = planned
-notice-sending = being sent
-notice-sent = sent
-notice-unknown = unknown
-notice-failed = failed
-notice-cancelled = cancelled
-notice-suppressed = not sent
+finding-kind = { $kind ->
+    [sso_revoked] Issuer lost access
+    [orphaned] Issuer is gone
+    [never_expires] Never expires
+    [too_long] Lives too long
+    [unused] Unused
+    [source_allows_unlimited] Source allows unlimited tokens
+    [unconfigured] Source is not configured
+    [replica_drift] Replicas differ
+    [unreadable] Cannot be read
+    [unknown_expiry] Unknown expiry
+    [old_secret_in_use] Old secret in use
+    [new_place] Used from a new place
+   *[bounced] Mail bounced
+}
+finding-severity = { $severity ->
+    [medium] medium
+    [high] high
+   *[critical] critical
+}
+notice-topic = { $topic ->
+    [expiry] Expiry
+    [sso_revoked] Lost access
+    [revoked] Revoked
+    [old_secret] Old secret
+    [unreachable] Unreachable recipient
+    [summary] Summary
+   *[alert] Alert
+}
+notice-state = { $state ->
+    [planned] planned
+    [sending] being sent
+    [sent] sent
+    [unknown] unknown
+    [failed] failed
+    [cancelled] cancelled
+   *[suppressed] not sent
+}
 
 # Forms.
 form-errors = Something is not right yet
@@ -321,7 +293,7 @@ already-made-show = Show the token
 already-made-lost = The secret is lost: regenerate it
 callers-last = Last used
 callers-calls = { $count ->
-    [one] 1 call in the last 24 hours
+    [one] { $count } call in the last 24 hours
    *[other] { $count } calls in the last 24 hours
 }
 callers-from = from
@@ -349,14 +321,15 @@ revoke-why = Reason
 revoke-name = It was used within a day. To confirm, enter its name:
 revoke-name-wrong = This is not the name of the token.
 revoke-button = Revoke { $name }
-reason-unused = No longer used
-reason-leaked = Its secret leaked
-reason-left = Its owner left
-reason-other = Another reason
+reason-value = { $reason ->
+    [unused] No longer used
+    [leaked] Its secret leaked
+    [left] Its owner left
+   *[other] Another reason
+}
 preferences-title = Preferences
 sessions-title = Sessions
 sessions-lead = Where you are signed in. A session ends by itself after 8 hours without use.
 sessions-since = Signed in
 sessions-this = This one
 sessions-end = End it
-menu-preferences = Preferences

@@ -6,7 +6,6 @@ pub mod error;
 pub mod form;
 pub mod frame;
 pub mod headers;
-pub mod languages;
 pub mod layer;
 pub mod session;
 pub mod templates;

@@ -22,11 +22,11 @@ use super::counts::{Counts, RequestCounts};
 use super::credential::Forms;
 use super::failures::RateLimit;
 use super::pages::LinkMailer;
-use super::portal::languages::Languages;
 use super::portal::templates::{Error as TemplateError, PageTemplates};
 use super::problem::ApiError;
 use crate::domain::TokenId;
 use crate::domain::service::Access;
+use crate::language::Languages;
 use crate::listener::Peer;
 use crate::service::Service;
 
@@ -125,7 +125,7 @@ impl Web {
         settings: Settings,
         templates: Option<&Path>,
     ) -> Result<Self, TemplateError> {
-        let languages = Arc::new(Languages::built_in());
+        let languages = Arc::new(Languages::load(templates)?);
         let terms = service.terms();
         let letters = ["", "k", "a", "s", "r", "f"];
         let forms = Forms {

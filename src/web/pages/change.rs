@@ -14,6 +14,7 @@ use super::token_form::{
 use super::token_view::{TokenRow, row};
 use super::tokens::Choice;
 use crate::domain::service::{Operation, ProblemKind, TokenChange};
+use crate::language::phrase;
 use crate::service::Error;
 use crate::service::pages::TokenItem;
 use crate::web::portal::error::{PageError, PageResult};
@@ -24,22 +25,6 @@ use crate::web::state::{AppState, Web};
 
 /// Why tokens are revoked.
 const REASONS: [&str; 4] = ["unused", "leaked", "left", "other"];
-
-/// A form about one token. The phrase of the title is known to the kind of form.
-macro_rules! form_view {
-    ($name:ident, $template:literal, $title:literal) => {
-        #[derive(Debug, Serialize)]
-        struct $name(Facts);
-
-        impl View for $name {
-            const TEMPLATE: &'static str = $template;
-
-            fn title(&self, visitor: &Visitor) -> String {
-                visitor.words.with_name($title, &self.0.row.name.text)
-            }
-        }
-    };
-}
 
 #[derive(Debug, Serialize)]
 struct Facts {
@@ -53,9 +38,41 @@ struct Facts {
     errors: Vec<FieldError>,
 }
 
-form_view!(DisableView, "disable", "disable-title");
-form_view!(EnableView, "enable", "enable-title");
-form_view!(RevokeView, "revoke", "revoke-title");
+#[derive(Debug, Serialize)]
+struct DisableView(Facts);
+
+impl View for DisableView {
+    const TEMPLATE: &'static str = "disable";
+
+    fn title(&self, visitor: &Visitor) -> String {
+        let name = self.0.row.name.text.as_str();
+        phrase!(visitor.words.language, "disable-title", name = name)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct EnableView(Facts);
+
+impl View for EnableView {
+    const TEMPLATE: &'static str = "enable";
+
+    fn title(&self, visitor: &Visitor) -> String {
+        let name = self.0.row.name.text.as_str();
+        phrase!(visitor.words.language, "enable-title", name = name)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct RevokeView(Facts);
+
+impl View for RevokeView {
+    const TEMPLATE: &'static str = "revoke";
+
+    fn title(&self, visitor: &Visitor) -> String {
+        let name = self.0.row.name.text.as_str();
+        phrase!(visitor.words.language, "revoke-title", name = name)
+    }
+}
 
 async fn facts(
     web: &Web,
@@ -75,7 +92,7 @@ async fn facts(
         callers: load_callers(web, signed_in, item.token.id).await?,
         asks_name: item.token.last_used_at >= Some(since),
         reasons: super::tokens::choices(REASONS.into_iter(), form.text("why"), |why| {
-            words.text(&format!("reason-{why}"))
+            phrase!(words.language, "reason-value", reason = why)
         }),
         can_disable: disable.is_ok() && item.token.status == crate::domain::Status::Active,
         reason: form.text("reason").to_owned(),
@@ -180,7 +197,7 @@ pub async fn revoke(
     if view.asks_name && form.text("name") != item.token.label().trim() {
         let error = FieldError {
             field: "name",
-            text: signed_in.words().text("revoke-name-wrong"),
+            text: phrase!(signed_in.words().language, "revoke-name-wrong"),
         };
         let view = RevokeView(Facts {
             errors: vec![error],
@@ -213,7 +230,11 @@ impl View for EditView {
     const TEMPLATE: &'static str = "edit";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.with_name("edit-title", &self.row.name.text)
+        phrase!(
+            visitor.words.language,
+            "edit-title",
+            name = self.row.name.text.as_str()
+        )
     }
 }
 

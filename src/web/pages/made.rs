@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::token_view::{ExpiryView, Name, expiry, name};
 use crate::domain::service::ProblemKind;
+use crate::language::phrase;
 use crate::service::Error;
 use crate::service::idempotency::Repeatable;
 use crate::service::issue::{Issued, Once, Outcome};
@@ -35,7 +36,11 @@ impl View for MadeView {
     const TEMPLATE: &'static str = "made";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.with_name("made-title", &self.name.text)
+        phrase!(
+            visitor.words.language,
+            "made-title",
+            name = self.name.text.as_str()
+        )
     }
 }
 
@@ -48,7 +53,7 @@ impl View for AlreadyMadeView {
     const TEMPLATE: &'static str = "already_made";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text("already-made-title")
+        phrase!(visitor.words.language, "already-made-title")
     }
 }
 

@@ -11,6 +11,7 @@ use super::token_form::{
 };
 use super::tokens::{Choice, choices};
 use crate::domain::service::{Kind, NewToken, Scopes};
+use crate::language::phrase;
 use crate::service::Error;
 use crate::web::portal::error::PageResult;
 use crate::web::portal::form::Form;
@@ -41,7 +42,7 @@ impl View for NewTokenView {
     const TEMPLATE: &'static str = "new_token";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text("new-token-title")
+        phrase!(visitor.words.language, "new-token-title")
     }
 }
 
@@ -135,7 +136,7 @@ fn read(form: &Form, signed_in: &SignedIn) -> Result<NewToken, Vec<FieldError>> 
     if form.filled("name").is_none() {
         errors.push(FieldError {
             field: "name",
-            text: words.text("form-name-missing"),
+            text: phrase!(words.language, "form-name-missing"),
         });
     }
     let (lifetime, scopes, networks) = match (lifetime, scopes, networks) {

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::token_view::{TokenRow, row};
 use crate::domain::Status;
+use crate::language::phrase;
 use crate::service::pages::SOON;
 use crate::service::portal::Whose;
 use crate::store::{PageFilter, PageOrder, TokenSort};
@@ -30,7 +31,7 @@ impl View for OverviewView {
     const TEMPLATE: &'static str = "overview";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text("overview-title")
+        phrase!(visitor.words.language, "overview-title")
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::site::see_other;
 use super::token::read_id;
+use crate::language::phrase;
 use crate::service::sessions::SessionItem;
 use crate::web::portal::cookies;
 use crate::web::portal::error::PageResult;
@@ -32,7 +33,7 @@ impl View for PreferencesView {
     const TEMPLATE: &'static str = "preferences";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text("preferences-title")
+        phrase!(visitor.words.language, "preferences-title")
     }
 }
 

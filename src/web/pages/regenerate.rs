@@ -11,6 +11,7 @@ use super::token_form::{ExpiryFields, FieldError, field_error, read_lifetime};
 use super::token_view::{TokenRow, row};
 use crate::domain::TokenId;
 use crate::domain::service::{Kind, Operation, ProblemKind, Regeneration};
+use crate::language::phrase;
 use crate::service::Error;
 use crate::service::pages::TokenItem;
 use crate::time::format_span;
@@ -60,9 +61,11 @@ impl View for RegenerateView {
     const TEMPLATE: &'static str = "regenerate";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor
-            .words
-            .with_name("regenerate-title", &self.row.name.text)
+        phrase!(
+            visitor.words.language,
+            "regenerate-title",
+            name = self.row.name.text.as_str()
+        )
     }
 }
 
@@ -130,7 +133,7 @@ async fn view(
         OverlapChoice {
             is_chosen: value == chosen,
             text: if span.is_zero() {
-                words.text("overlap-none")
+                phrase!(words.language, "overlap-none")
             } else {
                 words.span(*span)
             },
@@ -220,7 +223,7 @@ fn read(form: &Form, signed_in: &SignedIn) -> Result<Regeneration, FieldError> {
         let overlap = overlap.and_then(|overlap| TimeDelta::from_std(overlap).ok());
         overlap.ok_or_else(|| FieldError {
             field: "overlap",
-            text: words.text("form-expires-invalid"),
+            text: phrase!(words.language, "form-expires-invalid"),
         })
     });
     Ok(Regeneration {

@@ -11,6 +11,7 @@ use url::Url;
 use super::site::see_other;
 use crate::domain::service::Actor;
 use crate::domain::{Address, Preference};
+use crate::language::phrase;
 use crate::service::sign_in::{LINK_TTL, LinkState, OneTimeText, SignIn};
 use crate::web::portal::cookies;
 use crate::web::portal::error::{PageError, PageResult};
@@ -73,7 +74,7 @@ impl View for SignInView {
     const TEMPLATE: &'static str = "sign_in";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text("sign-in-title")
+        phrase!(visitor.words.language, "sign-in-title")
     }
 }
 
@@ -169,7 +170,7 @@ impl View for SentView {
     const TEMPLATE: &'static str = "sign_in_sent";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text("sign-in-sent-title")
+        phrase!(visitor.words.language, "sign-in-sent-title")
     }
 }
 
@@ -204,12 +205,12 @@ impl View for LinkView {
     const TEMPLATE: &'static str = "sign_in_link";
 
     fn title(&self, visitor: &Visitor) -> String {
-        let phrase = if self.is_ended {
-            "sign-in-ended-title"
+        let language = &visitor.words.language;
+        if self.is_ended {
+            phrase!(language, "sign-in-ended-title")
         } else {
-            "sign-in-link-title"
-        };
-        visitor.words.text(phrase)
+            phrase!(language, "sign-in-link-title")
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::token_view::{Badge, ExpiryView, TokenRow, finding_phrase, row};
+use super::token_view::{Badge, ExpiryView, TokenRow, finding_text, row};
 use crate::domain::service::{Actor, Operation};
 use crate::domain::{Status, TokenId};
+use crate::language::phrase;
 use crate::service::pages::TokenItem;
 use crate::service::portal::TokenFile;
 use crate::store::Uses;
@@ -168,7 +169,7 @@ pub async fn show(
     let actions = find_actions(&web, &actor, &file.item, signed_in.words().now).await?;
     let words = signed_in.words();
     let done = DONE.iter().find(|done| **done == query.done);
-    let done = done.map(|done| words.text(&format!("done-{done}")));
+    let done = done.map(|done| phrase!(words.language, "done", act = *done));
     let view = TokenView {
         actions,
         done,
@@ -335,22 +336,31 @@ fn notices(file: &TokenFile, words: &Words) -> Vec<NoticeItem> {
     notices.sort_by_key(|notice| std::cmp::Reverse(notice.planned_at));
     let item = |notice: &&crate::store::NoticeRow| NoticeItem {
         recipient: notice.recipient.to_string(),
-        topic: words.text(&format!(
-            "topic-{}",
-            notice.topic.as_str().replace('_', "-")
-        )),
+        topic: phrase!(
+            words.language,
+            "notice-topic",
+            topic = notice.topic.as_str()
+        ),
         step: notice.step.map(|step| words.span(TimeDelta::seconds(step))),
         at: words.moment(notice.sent_at.unwrap_or(notice.send_at)),
-        state: words.text(&format!("notice-{}", notice.state.as_str())),
+        state: phrase!(
+            words.language,
+            "notice-state",
+            state = notice.state.as_str()
+        ),
     };
     notices.iter().map(item).collect()
 }
 
 fn findings(file: &TokenFile, words: &Words) -> Vec<FindingItem> {
     let item = |finding: &crate::store::OpenFinding| FindingItem {
-        text: words.text(&finding_phrase(finding.kind.as_str())),
+        text: finding_text(finding.kind.as_str(), words),
         evidence: clean(&finding.evidence).into_owned(),
-        severity: words.text(&format!("severity-{}", finding.severity.as_str())),
+        severity: phrase!(
+            words.language,
+            "finding-severity",
+            severity = finding.severity.as_str()
+        ),
         since: words.moment(finding.since),
     };
     file.findings.iter().map(item).collect()

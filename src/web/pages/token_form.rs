@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::domain::service::{
     Access, Kind, Lifetime, Networks, Problem, Rank, Scopes, parse_network,
 };
+use crate::language::phrase;
 use crate::time::{format_span, shift};
 use crate::web::portal::form::Form;
 use crate::web::portal::words::{Moment, Words};
@@ -103,23 +104,25 @@ impl ExpiryFields {
 /// # Errors
 /// If it is a date that cannot be read.
 pub fn read_lifetime(form: &Form, words: &Words) -> Result<Lifetime, FieldError> {
-    let error = |phrase: &str| FieldError {
+    let error = |text: String| FieldError {
         field: "expires",
-        text: words.text(phrase),
+        text,
     };
+    let no_day = || error(phrase!(words.language, "form-date-invalid"));
     match form.text("expires") {
         "" | "same" => Ok(Lifetime::Default),
         "never" => Ok(Lifetime::Never),
         "date" => {
             let date = form.text("date").parse::<NaiveDate>();
-            let date = date.map_err(|_| error("form-date-invalid"))?;
-            let end = end_of(date, words).ok_or_else(|| error("form-date-invalid"))?;
+            let date = date.map_err(|_| no_day())?;
+            let end = end_of(date, words).ok_or_else(no_day)?;
             Ok(Lifetime::Until(end))
         }
         span => {
             let span = humantime::parse_duration(span).ok();
             let span = span.and_then(|span| TimeDelta::from_std(span).ok());
-            let span = span.ok_or_else(|| error("form-expires-invalid"))?;
+            let span =
+                span.ok_or_else(|| error(phrase!(words.language, "form-expires-invalid")))?;
             Ok(Lifetime::For(span))
         }
     }
@@ -154,7 +157,7 @@ pub fn read_networks(form: &Form, words: &Words) -> Result<Networks, FieldError>
     {
         let network = parse_network(text).map_err(|_| FieldError {
             field: "networks",
-            text: words.with_name("form-network-invalid", text),
+            text: phrase!(words.language, "form-network-invalid", name = text),
         })?;
         networks.push(network);
     }

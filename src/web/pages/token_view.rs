@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::service::CredentialState;
 use crate::domain::{Expiry, Status, Token};
+use crate::language::phrase;
 use crate::service::pages::{SOON, TokenItem};
 use crate::text::clean;
 use crate::time::shift;
@@ -73,19 +74,17 @@ pub fn badge(item: &TokenItem, words: &Words) -> Badge {
         .credential
         .as_ref()
         .is_some_and(|it| it.state == CredentialState::Locked);
-    let (phrase, class, icon) = match token.status_at(words.now) {
-        Status::Revoked => ("status-revoked", "ended", "revoke"),
-        Status::Gone => ("status-gone", "ended", "revoke"),
-        Status::Expired => ("status-expired", "ended", "clock"),
-        Status::Disabled if locked => ("status-locked", "off", "pause"),
-        Status::Disabled => ("status-disabled", "off", "pause"),
-        Status::Active if token.expiry.at().is_some_and(ends_soon) => {
-            ("status-ending", "soon", "warning")
-        }
-        Status::Active => ("status-active", "good", "check"),
+    let (status, class, icon) = match token.status_at(words.now) {
+        Status::Revoked => ("revoked", "ended", "revoke"),
+        Status::Gone => ("gone", "ended", "revoke"),
+        Status::Expired => ("expired", "ended", "clock"),
+        Status::Disabled if locked => ("locked", "off", "pause"),
+        Status::Disabled => ("disabled", "off", "pause"),
+        Status::Active if token.expiry.at().is_some_and(ends_soon) => ("ending", "soon", "warning"),
+        Status::Active => ("active", "good", "check"),
     };
     Badge {
-        text: words.text(phrase),
+        text: phrase!(words.language, "token-status", status = status),
         class,
         icon,
     }
@@ -94,8 +93,8 @@ pub fn badge(item: &TokenItem, words: &Words) -> Badge {
 pub fn expiry(token: &Token, words: &Words) -> ExpiryView {
     let text = match (token.expiry, token.expiry_day) {
         (_, Some(day)) => Some(words.date(day)),
-        (Expiry::Never, None) => Some(words.text("expiry-never")),
-        (Expiry::Unknown, None) => Some(words.text("expiry-unknown")),
+        (Expiry::Never, None) => Some(phrase!(words.language, "expiry-never")),
+        (Expiry::Unknown, None) => Some(phrase!(words.language, "expiry-unknown")),
         (Expiry::At(_), None) => None,
     };
     ExpiryView {
@@ -121,12 +120,12 @@ pub fn row(item: &TokenItem, words: &Words) -> TokenRow {
         findings: item
             .findings
             .iter()
-            .map(|kind| words.text(&finding_phrase(kind.as_str())))
+            .map(|kind| finding_text(kind.as_str(), words))
             .collect(),
     }
 }
 
-/// The phrase that names a kind of finding.
-pub fn finding_phrase(kind: &str) -> String {
-    format!("finding-{}", kind.replace('_', "-"))
+/// What a kind of finding is called.
+pub fn finding_text(kind: &str, words: &Words) -> String {
+    phrase!(words.language, "finding-kind", kind = kind)
 }

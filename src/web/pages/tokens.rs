@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::token_view::{TokenRow, finding_phrase, row};
+use super::token_view::{TokenRow, finding_text, row};
 use crate::domain::{FindingKind, Status, TokenId, account_key};
+use crate::language::phrase;
 use crate::service::pages::{SOON, TokenItem};
 use crate::service::portal::{CardCounts, Whose};
 use crate::store::{PageFilter, PageKey, PageOrder, TokenSort};
@@ -95,12 +96,12 @@ impl View for TokensView {
     const TEMPLATE: &'static str = "tokens";
 
     fn title(&self, visitor: &Visitor) -> String {
-        let phrase = if self.is_all {
-            "tokens-all-title"
+        let language = &visitor.words.language;
+        if self.is_all {
+            phrase!(language, "tokens-all-title")
         } else {
-            "tokens-title"
-        };
-        visitor.words.text(phrase)
+            phrase!(language, "tokens-title")
+        }
     }
 }
 
@@ -247,14 +248,14 @@ impl TokensQuery {
                 ]
                 .into_iter(),
                 &self.status,
-                |value| words.text(&format!("filter-{value}")),
+                |value| phrase!(words.language, "filter-value", status = value),
             ),
             roles: choices(web.service.terms().roles.iter(), &self.role, str::to_owned),
             findings: choices(finding_kinds().into_iter(), &self.finding, |kind| {
-                words.text(&finding_phrase(kind))
+                finding_text(kind, words)
             }),
             sorts: choices(SORTS.iter().map(|(name, ..)| *name), &self.sort, |value| {
-                words.text(&format!("sort-{value}"))
+                phrase!(words.language, "sort-value", sort = value)
             }),
             is_filtered: bare.link(|_| ()) != "/tokens",
             query: self.clone(),
@@ -276,7 +277,7 @@ impl TokensQuery {
             let is_chosen = self.status == key;
             Card {
                 key,
-                text: words.text(&format!("filter-{key}")),
+                text: phrase!(words.language, "filter-value", status = key),
                 icon,
                 count: words.count(count),
                 link: self.link(|query| {

@@ -50,18 +50,18 @@ impl PageError {
         }
     }
 
-    /// The phrase that says what is wrong.
-    pub fn phrase(&self) -> &'static str {
+    /// In the phrases that say what is wrong.
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::CrossSite => "error-cross-site",
+            Self::CrossSite => "cross-site",
             _ => match self.status() {
-                StatusCode::NOT_FOUND => "error-not-found",
-                StatusCode::FORBIDDEN => "error-forbidden",
-                StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => "error-refused",
-                StatusCode::METHOD_NOT_ALLOWED => "error-method",
-                StatusCode::SERVICE_UNAVAILABLE => "error-unavailable",
-                status if status.is_client_error() => "error-bad-request",
-                _ => "error-internal",
+                StatusCode::NOT_FOUND => "not-found",
+                StatusCode::FORBIDDEN => "forbidden",
+                StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => "refused",
+                StatusCode::METHOD_NOT_ALLOWED => "method",
+                StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+                status if status.is_client_error() => "bad-request",
+                _ => "internal",
             },
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::error::{PageError, PageResult};
 use super::session::Visitor;
 use crate::domain::service::{Access, Actor, Operation};
+use crate::language::phrase;
 use crate::web::state::{RequestContext, Web};
 
 pub const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -25,7 +26,8 @@ pub trait View: Serialize {
 /// A page of the menu.
 struct Entry {
     path: &'static str,
-    phrase: &'static str,
+    /// In the phrase `menu`.
+    name: &'static str,
     icon: &'static str,
     /// Who sees the page: `None` for everybody.
     needs: Option<Operation>,
@@ -33,20 +35,20 @@ struct Entry {
 
 /// The menu, in order. A page that is not for a role is not in its menu.
 const MENU: &[Entry] = &[
-    entry("/", "menu-overview", "home", None),
-    entry("/tokens", "menu-tokens", "key", None),
-    entry("/preferences", "menu-preferences", "settings", None),
+    entry("/", "overview", "home", None),
+    entry("/tokens", "tokens", "key", None),
+    entry("/preferences", "preferences", "settings", None),
 ];
 
 const fn entry(
     path: &'static str,
-    phrase: &'static str,
+    name: &'static str,
     icon: &'static str,
     needs: Option<Operation>,
 ) -> Entry {
     Entry {
         path,
-        phrase,
+        name,
         icon,
         needs,
     }
@@ -109,7 +111,8 @@ fn render<V: View>(
     };
     let access = visitor.access.as_deref();
     let frame = json!({
-        "lang": words.language(),
+        "lang": words.language.tag(),
+        "dir": words.language.direction(),
         "theme": visitor.theme,
         "path": visitor.path,
         "title": title,
@@ -122,7 +125,7 @@ fn render<V: View>(
         "zone": words.zone.name(),
     });
     context.insert("frame".to_owned(), frame);
-    context.insert("lang".to_owned(), words.language().into());
+    context.insert("language".to_owned(), words.language.tag().into());
     web.templates.render(V::TEMPLATE, context).map_err(|error| {
         tracing::error!(%error, "a page cannot be shown");
         PageError::Internal
@@ -135,7 +138,7 @@ fn role_text(web: &Web, visitor: &Visitor, access: &Access) -> String {
         (Some(rank), Some(account)) => {
             format!("{} · {account}", web.service.terms().roles.name(rank))
         }
-        _ => visitor.words.text("role-super"),
+        _ => phrase!(visitor.words.language, "role-super"),
     }
 }
 
@@ -158,6 +161,7 @@ async fn load_menu(web: &Web, visitor: &Visitor) -> PageResult<Vec<MenuItem>> {
         return Ok(Vec::new());
     };
     let actor = Actor::Caller(access.clone());
+    let language = &visitor.words.language;
     let attention = web.service.load_attention(&actor).await?;
     let path = visitor.path.split('?').next().unwrap_or("/");
     let is_here = |entry: &Entry| {
@@ -167,19 +171,22 @@ async fn load_menu(web: &Web, visitor: &Visitor) -> PageResult<Vec<MenuItem>> {
         .iter()
         .filter(|entry| entry.needs.is_none_or(|needs| actor.may(needs).is_ok()));
     let item = |entry: &Entry| {
-        let (count, phrase) = match entry.path {
-            "/tokens" => (attention.ending, "menu-tokens-ending"),
-            "/notices" => (attention.unread, "menu-notices-unread"),
-            _ => (0, ""),
+        let count = match entry.path {
+            "/tokens" => attention.ending,
+            "/notices" => attention.unread,
+            _ => 0,
         };
         let count = (count > 0).then_some(count);
         MenuItem {
             path: entry.path,
-            text: visitor.words.text(entry.phrase),
+            text: phrase!(language, "menu", page = entry.name),
             icon: entry.icon,
             is_here: is_here(entry),
             count: count.map(|count| visitor.words.count(count)),
-            count_text: count.map(|count| visitor.words.with_count(phrase, count)),
+            count_text: count.map(|count| match entry.path {
+                "/tokens" => phrase!(language, "menu-tokens-ending", count = count),
+                _ => phrase!(language, "menu-notices-unread", count = count),
+            }),
         }
     };
     Ok(visible.map(item).collect())
@@ -187,8 +194,9 @@ async fn load_menu(web: &Web, visitor: &Visitor) -> PageResult<Vec<MenuItem>> {
 
 #[derive(Debug, Serialize)]
 struct ErrorView {
-    status: u16,
-    phrase: &'static str,
+    #[serde(skip)]
+    error: &'static str,
+    text: String,
     detail: Option<String>,
     request_id: String,
 }
@@ -197,7 +205,7 @@ impl View for ErrorView {
     const TEMPLATE: &'static str = "error";
 
     fn title(&self, visitor: &Visitor) -> String {
-        visitor.words.text(&format!("{}-title", self.phrase))
+        phrase!(visitor.words.language, "error-title", error = self.error)
     }
 }
 
@@ -208,8 +216,8 @@ pub async fn error_page(
     context: &RequestContext,
 ) -> Body {
     let view = ErrorView {
-        status: error.status().as_u16(),
-        phrase: error.phrase(),
+        error: error.name(),
+        text: phrase!(visitor.words.language, "error-text", error = error.name()),
         detail: match error {
             PageError::Refused(problem) => Some(problem.to_string()),
             _ => None,

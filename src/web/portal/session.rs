@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -73,10 +74,17 @@ impl Visitor {
             .and_then(|it| it.timezone)
             .unwrap_or(web.service.policy().zone);
         let language = preference.and_then(|it| it.language.as_deref());
+        let accepted = headers.get(ACCEPT_LANGUAGE);
+        let accepted = accepted.and_then(|value| value.to_str().ok());
+        let wishes = [language, accepted];
         let now = web.service.now();
         Self(Arc::new(Facts {
             access,
-            words: Words::choose(&web.languages, language, headers, zone, now),
+            words: Words {
+                language: web.languages.choose(wishes.into_iter().flatten()),
+                zone,
+                now,
+            },
             theme: match cookies::find(headers, cookies::THEME) {
                 Some("light") => Some("light"),
                 Some("dark") => Some("dark"),

@@ -1,6 +1,5 @@
 //! The templates of pages, built in or overridden by the operator's.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,11 +10,13 @@ use handlebars::{
 use serde_json::{Map, Value};
 
 use super::assets;
-use super::languages::{Languages, argument};
+use crate::files::{list_folder, read_text};
+use crate::language::{self, Languages};
 
 /// The folder of overrides within that of the mails.
 const FOLDER: &str = "web";
 const LAYOUT: &str = "layout";
+const ENDING: &str = ".html.hbs";
 const MAX_OCTETS: u64 = 128 * 1024;
 
 macro_rules! built_in {
@@ -83,6 +84,8 @@ pub enum Error {
     },
     #[error("{} overrides no page", path.display())]
     Unknown { path: PathBuf },
+    #[error(transparent)]
+    Language(#[from] language::Error),
     #[error("cannot parse {file}: {reason}")]
     Syntax { file: String, reason: String },
 }
@@ -144,59 +147,28 @@ fn register(
         })
 }
 
+/// The files that override pages, by the names of these.
 fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    let failed = |source| Error::Read {
+    let files = list_folder(folder).map_err(|source| Error::Read {
         path: folder.to_owned(),
         source,
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            let name = name.trim_end_matches(".html.hbs").to_owned();
-            files.push((name, entry.path()));
-        }
-    }
-    files.sort();
-    Ok(files)
+    })?;
+    let name = |(name, path): (String, PathBuf)| (name.trim_end_matches(ENDING).to_owned(), path);
+    Ok(files.into_iter().map(name).collect())
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read {
+    read_text(path, MAX_OCTETS).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
-    };
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_OCTETS {
-        return Err(failed(std::io::Error::other("the file is too large")));
-    }
-    fs::read_to_string(path).map_err(failed)
+    })
 }
 
 fn register_helpers(registry: &mut Handlebars<'static>, languages: &Arc<Languages>) {
-    let languages = Arc::clone(languages);
-    let phrase = move |helper: &Helper<'_>,
-                       registry: &Handlebars<'_>,
-                       context: &Context,
-                       _: &mut RenderContext<'_, '_>,
-                       out: &mut dyn Output|
-          -> HelperResult {
-        let id = first(helper, "t")?;
-        let language = context.data()["lang"].as_str().unwrap_or_default();
-        let mut arguments = fluent_bundle::FluentArgs::new();
-        for (name, value) in helper.hash() {
-            arguments.set((*name).to_owned(), argument(value.value()));
-        }
-        let text = languages.format(language, id, &arguments);
-        let text = text.map_err(RenderErrorReason::Other)?;
-        out.write(&registry.get_escape_fn()(&text))?;
-        Ok(())
-    };
-    registry.register_helper("t", Box::new(phrase));
+    language::register(registry, Arc::clone(languages));
     registry.register_helper("asset", Box::new(asset));
     registry.register_helper("icon", Box::new(icon));
 }
