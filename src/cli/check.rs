@@ -20,7 +20,7 @@ use self::warnings::{
 };
 use self::web::check_web;
 use super::args::Check;
-use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
+use super::exit::{Exit, Failure, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
 use super::upstream::{CHECK_TIMEOUT, deferred_until};
 use super::{Context, setup};
@@ -306,8 +306,11 @@ fn check_monitoring(monitoring: &Monitoring) -> Vec<(String, Outcome)> {
 }
 
 fn check_templates(config: &Config) -> Outcome {
-    match setup::load_templates(config) {
-        Ok(_) => Outcome::Passed(match &config.mail.templates {
+    let folder = config.mail.templates.as_deref();
+    let checked = setup::load_templates(config);
+    let pages = || Ok(crate::web::check_templates(folder).map_err(Failure::config)?);
+    match checked.and_then(|_| pages()) {
+        Ok(()) => Outcome::Passed(match &config.mail.templates {
             Some(folder) => format!(
                 "built in, overridden from {}; every sample renders",
                 folder.display()

@@ -236,14 +236,19 @@ async fn every_error_is_a_problem() {
 
 #[tokio::test]
 async fn a_panic_is_a_problem_and_ends_nothing() {
-    let routes = Router::new().route(
-        "/panic",
-        get(async || -> &'static str { panic!("on purpose") }),
-    );
+    let panic = async || -> &'static str { panic!("on purpose") };
+    let routes = Router::new()
+        .route("/api/v1/panic", get(panic))
+        .route("/panic", get(panic));
     let api = Api::with_routes(Settings::default(), |_| TowerToHyperService::new(routes)).await;
-    let answer = api.get("/panic", &[]).await;
+    let answer = api.get("/api/v1/panic", &[]).await;
     assert_eq!(answer.problem(500)["type"], "urn:lapsed:problem:internal");
-    assert_eq!(api.get("/panic", &[]).await.status, 500);
+    let page = api.get("/panic", &[]).await;
+    assert_eq!(page.status, 500, "{page:?}");
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
     api.close().await;
 }
 

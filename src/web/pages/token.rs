@@ -58,6 +58,7 @@ struct UseView {
     bars: Vec<Bar>,
     ok: i64,
     refused: i64,
+    has_any: bool,
     width: i64,
     height: i64,
 }
@@ -325,6 +326,7 @@ fn bars(uses: &Uses, words: &Words) -> UseView {
     UseView {
         ok: days.iter().map(|(ok, _)| ok).sum(),
         refused: days.iter().map(|(_, refused)| refused).sum(),
+        has_any: days.iter().any(|(ok, refused)| ok + refused > 0),
         bars: (0..).zip(days).map(bar).collect(),
         width: DAYS * BAR_WIDTH,
         height: BAR_HEIGHT,
