@@ -9,7 +9,7 @@ use super::notices::unsent;
 use super::open::LOCK_TIMEOUT;
 use super::people::push_owned_by;
 use super::{CHUNK_ROWS, Change, Pools, Result, Store, Tx, on};
-use crate::domain::{Address, IdentityStatus, Status, Token};
+use crate::domain::{Address, IdentityStatus, Status, Token, TokenId};
 
 /// How many rows changed, how many unsent notices to the person were cancelled, and how many tokens of the token
 /// service were revoked.
@@ -190,6 +190,9 @@ impl Tx {
         if self.find_service_user(key).await?.is_none() {
             return Ok((rows, 0));
         }
+        let ending: Vec<TokenId> = on!(self, c: Db => sqlx::query_scalar(
+            "SELECT id FROM credential WHERE issuer_key = $1 AND state <> 'revoked' ORDER BY id")
+            .bind(key).fetch_all(c).await)?;
         let revoked = on!(self, c: Db => sqlx::query(
             "UPDATE token SET status = 'revoked', due_at = NULL, judge_at = $2
              WHERE status <> 'revoked' AND id IN (SELECT id FROM credential WHERE issuer_key = $1)")
@@ -203,6 +206,9 @@ impl Tx {
             rows += on!(self, c: Db => sqlx::query(sql).bind(key).execute(c).await.map(|done| done.rows_affected()))?;
         }
         self.remove_service_user(key).await?;
+        // By id: the key of the person is erased from the feed, too, and with it what a restored store must end again.
+        let ended: Vec<Change> = ending.into_iter().map(Change::Credential).collect();
+        self.record_changes(&ended).await?;
         self.record_change(&Change::Everything).await?;
         Ok((rows + 1, revoked))
     }
