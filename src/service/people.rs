@@ -14,7 +14,7 @@ use crate::store::{Change, Tx};
 use super::accounts::{check_name, taken};
 use super::found::{load_found, save};
 use super::reach::{
-    check_reach_everywhere, may_change_user, may_join, may_reach, no_user, visible,
+    check_reach_everywhere, knows, may_add, may_change_user, may_join, no_user, visible,
 };
 use super::record::Record;
 use super::{Error, Service, audit};
@@ -43,6 +43,7 @@ impl Service {
         let (mut tx, actor) = self.begin_for(actor, Operation::WriteUsers).await?;
         let actor = &actor;
         let now = self.clock.now();
+        may_add(actor, change)?;
         let new = read_user(user, now)?;
         let key = new.key.clone();
         let is_new = tx.reserve_service_user(&new).await?;
@@ -53,14 +54,6 @@ impl Service {
         }
         if !is_new {
             may_join(actor, &person)?;
-        }
-        let is_nowhere = person.roles.is_empty() && change.roles.is_empty();
-        if !actor.is_super() && is_nowhere {
-            return Err(
-                Problem::invalid("/account", "a user needs a role in your account")
-                    .fix("name the account")
-                    .into(),
-            );
         }
         may_change_user(actor, &person, change)?;
         let action = if is_new { "user.add" } else { "user.change" };
@@ -104,6 +97,9 @@ impl Service {
             .into());
         }
         may_change_user(actor, &person, change)?;
+        if *change == UserChange::default() {
+            return Ok(visible(actor, person));
+        }
         self.apply_to_user(&mut tx, actor, &mut person, change)
             .await?;
         self.save_user(tx, actor, ("user.change", None), person, now)
@@ -229,9 +225,8 @@ impl Service {
         actor.may(Operation::ReadUsers)?;
         let mut tx = self.store.begin_short_read().await?;
         let person = tx.find_service_user(&account_key(key)).await?;
-        let person = person.ok_or_else(|| no_user(key))?;
-        may_reach(actor, &person)?;
-        Ok(visible(actor, person))
+        let person = person.filter(|person| knows(actor, person));
+        Ok(visible(actor, person.ok_or_else(|| no_user(key))?))
     }
 
     /// The tokens of a user that were used since `since`: those that stop when they are disabled.
@@ -368,9 +363,8 @@ impl Service {
 
 async fn lock_user(tx: &mut Tx, actor: &Actor, key: &str) -> Result<ServicePerson, Error> {
     let person = tx.lock_service_user(&account_key(key)).await?;
-    let person = person.ok_or_else(|| no_user(key))?;
-    may_reach(actor, &person)?;
-    Ok(person)
+    let person = person.filter(|person| knows(actor, person));
+    Ok(person.ok_or_else(|| no_user(key))?)
 }
 
 /// A machine user must not look like a person: gateways pass the key on.
@@ -388,6 +382,14 @@ fn read_user(user: &NewUser, now: DateTime<Utc>) -> Result<ServicePerson, Proble
         .fix("leave out --service for a person")),
         NewUser::Machine(name) => {
             let name = check_name("/name", name)?;
+            let is_separator = |letter: char| letter.is_whitespace() || "/,".contains(letter);
+            if name.contains(is_separator) {
+                return Err(Problem::invalid(
+                    "/name",
+                    "the name of a machine user has no blanks, slashes or commas",
+                )
+                .fix("write it as deploy-bot"));
+            }
             let key = account_key(&name);
             Ok(ServicePerson {
                 name: Some(name),

@@ -4,12 +4,31 @@ use crate::domain::service::{Actor, Problem, ProblemKind, RoleChange, ServicePer
 
 use super::accounts::shown;
 
-/// What only super admins may change, and roles that are more than the actor's own.
+/// Before the user is looked up, so that the answer is the same for known and unknown ones.
+pub(super) fn may_add(actor: &Actor, change: &UserChange) -> Result<(), Problem> {
+    if !actor.is_super() && change.roles.is_empty() {
+        return Err(
+            Problem::invalid("/account", "a user needs a role in your account")
+                .fix("name the account"),
+        );
+    }
+    may_change(actor, change)
+}
+
+/// What only super admins may change.
 pub(super) fn may_change_user(
     actor: &Actor,
     person: &ServicePerson,
     change: &UserChange,
 ) -> Result<(), Problem> {
+    may_change(actor, change)?;
+    if change.name.is_some() {
+        check_reach_everywhere(actor, person)?;
+    }
+    Ok(())
+}
+
+fn may_change(actor: &Actor, change: &UserChange) -> Result<(), Problem> {
     if actor.is_super() {
         return Ok(());
     }
@@ -23,9 +42,6 @@ pub(super) fn may_change_user(
     }
     let own = actor.administers();
     let is_elsewhere = |change: &RoleChange| Some(change.account().as_str()) != own;
-    if change.name.is_some() {
-        check_reach_everywhere(actor, person)?;
-    }
     if change.roles.iter().any(is_elsewhere) {
         return Err(Problem {
             pointer: Some("/account"),
@@ -57,7 +73,7 @@ pub(super) fn check_reach_everywhere(actor: &Actor, person: &ServicePerson) -> R
 /// Only super admins bring somebody of another account into a further one: the admins of both could not disable them.
 pub(super) fn may_join(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
     let is_free = person.roles.is_empty() && !person.is_super;
-    if is_free || may_reach(actor, person).is_ok() {
+    if is_free || knows(actor, person) {
         return Ok(());
     }
     Err(Problem::new(
@@ -68,13 +84,9 @@ pub(super) fn may_join(actor: &Actor, person: &ServicePerson) -> Result<(), Prob
 }
 
 /// An admin knows of the people of their account.
-pub(super) fn may_reach(actor: &Actor, person: &ServicePerson) -> Result<(), Problem> {
+pub(super) fn knows(actor: &Actor, person: &ServicePerson) -> bool {
     let own = actor.administers();
-    if actor.is_super() || own.is_some_and(|account| person.roles.contains_key(account)) {
-        Ok(())
-    } else {
-        Err(no_user(&person.key))
-    }
+    actor.is_super() || own.is_some_and(|account| person.roles.contains_key(account))
 }
 
 /// An admin does not see in which other accounts somebody is.
