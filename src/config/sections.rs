@@ -362,6 +362,10 @@ pub(super) fn steps(table: &mut Table) -> Option<Vec<Step>> {
     }
     steps.sort_unstable_by(|one, two| two.cmp(one));
     steps.dedup();
+    if steps.len() > Step::MAX_COUNT {
+        let most = Step::MAX_COUNT;
+        table.refuse("steps", format!("has at most {most} entries"));
+    }
     Some(steps)
 }
 

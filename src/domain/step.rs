@@ -18,6 +18,9 @@ pub struct Step(TimeDelta);
 pub struct InvalidStep(String);
 
 impl Step {
+    /// Of one list: everybody's steps are compared with every token.
+    pub const MAX_COUNT: usize = 10;
+
     pub const ZERO: Self = Self(TimeDelta::zero());
 
     pub fn from_seconds(seconds: i64) -> Self {

@@ -39,6 +39,20 @@ fn steps_are_sorted_and_duplicates_removed() {
 }
 
 #[test]
+fn there_are_at_most_ten_steps() {
+    let steps = |count: u8| {
+        let steps: Vec<_> = (1..=count).map(|days| format!("'{days}d'")).collect();
+        format!("[notify]\nsteps = [{}]", steps.join(", "))
+    };
+    load(&steps(10), &[]);
+    let refused = errors_of(&steps(11));
+    assert!(
+        refused.contains("notify.steps: has at most 10 entries"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn sources_and_accounts_have_steps_of_their_own() {
     let config = load(
         "[[source]]
