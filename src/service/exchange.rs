@@ -3,13 +3,14 @@
 //! A token gives a refresh token, and that one gives access tokens. Each works only while the one before it does, and
 //! with its rights, so that ending a token ends all that came from it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::domain::service::{
     Access, Credential, CredentialState, Kind, NewSecret, Parent, Problem, ProblemKind, PublicId,
     StoredSecret,
 };
 use crate::domain::{LOCAL_SOURCE, TokenId};
+use crate::time::shift;
 
 use super::{Result, Service};
 
@@ -54,12 +55,16 @@ impl Service {
         tx.lock_credential(caller.credential.id).await?;
         let caller = self.read_access_again(&mut tx, caller).await?;
         let given = &caller.credential;
+        // With an old secret, nothing outlives its overlap.
+        let latest = caller.ends_at;
         let derive = |parent: &Credential, secret, kind, ttl| {
             let parent_secret = Parent {
                 id: parent.id,
                 secret,
             };
-            self.derive(parent, parent_secret, kind, ttl, now)
+            let end = shift(now, ttl);
+            let end = latest.map_or(end, |latest| latest.min(end));
+            self.derive(parent, parent_secret, kind, (now, end))
         };
         let exchanged = match (grant, &given.kind) {
             (Grant::ClientCredentials, Kind::Api | Kind::Named(_)) => {
@@ -95,23 +100,17 @@ impl Service {
         parent: &Credential,
         exchanged: Parent,
         kind: Kind,
-        ttl: TimeDelta,
-        now: DateTime<Utc>,
+        (now, end): (DateTime<Utc>, DateTime<Utc>),
     ) -> DerivedToken {
         let public_id = PublicId::generate();
         let secret = NewSecret::generate(&self.terms().head(&kind), &public_id);
-        let end = now + ttl;
         let credential = Credential {
             id: TokenId::new(LOCAL_SOURCE, public_id.as_str()),
             public_id,
             kind,
             created_at: now,
             not_before: None,
-            expires_at: Some(
-                parent
-                    .expires_at
-                    .map_or(end, |parent_end| parent_end.min(end)),
-            ),
+            expires_at: Some(end),
             state: CredentialState::Active,
             secret: StoredSecret {
                 number: 1,

@@ -2,10 +2,11 @@
 
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::service::{Access, Kind, Presented, Refusal, judge};
+use crate::domain::service::{Access, Credential, Kind, Presented, Refusal, judge};
 use crate::domain::{LOCAL_SOURCE, TokenId};
 
 use super::cache::Holding;
@@ -15,6 +16,8 @@ use super::{Error, Result, Service, Verdict};
 /// A verdict, and the token that was issued: the one presented, or that it was exchanged for.
 struct Decision {
     verdict: Verdict,
+    /// The one presented, whatever the verdict.
+    credential: Option<Arc<Credential>>,
     root: Option<TokenId>,
     is_derived: bool,
 }
@@ -36,6 +39,26 @@ impl Service {
         address: IpAddr,
         accepts: fn(&Kind) -> bool,
     ) -> Result<Verdict> {
+        let decision = self.decide_and_count(presented, address, accepts).await?;
+        Ok(decision.verdict)
+    }
+
+    /// As [`Service::verify`], with what the verdict is about, if there is a credential with this id.
+    pub async fn introspect(
+        &self,
+        presented: &Presented,
+        address: IpAddr,
+    ) -> Result<(Verdict, Option<Arc<Credential>>)> {
+        let decision = self.decide_and_count(presented, address, |_| true).await?;
+        Ok((decision.verdict, decision.credential))
+    }
+
+    async fn decide_and_count(
+        &self,
+        presented: &Presented,
+        address: IpAddr,
+        accepts: fn(&Kind) -> bool,
+    ) -> Result<Decision> {
         let decision = self.decide(presented, address, accepts).await?;
         self.counters
             .count(decision.verdict.as_ref().err().copied());
@@ -44,7 +67,7 @@ impl Service {
         {
             self.uses.count(root, tally);
         }
-        Ok(decision.verdict)
+        Ok(decision)
     }
 
     /// Verifies a token without counting a use of it.
@@ -81,6 +104,7 @@ impl Service {
             black_box(other.map(|other| self.judge(presented, &other, address, accepts)));
             return Ok(Decision {
                 verdict: Err(Refusal::Unknown),
+                credential: None,
                 root: None,
                 is_derived: false,
             });
@@ -108,6 +132,7 @@ impl Service {
         };
         Decision {
             verdict: verdict.and_then(check_kind),
+            credential: chain.first().cloned(),
             root: chain.last().map(|root| root.id),
             is_derived: chain.len() > 1,
         }

@@ -98,7 +98,7 @@ fn describe(access: &Access) -> Response<Body> {
     } else {
         credential.scopes.to_string().try_into()
     };
-    let expires_at = credential.expires_at.map(|at| {
+    let expires_at = access.ends_at.map(|at| {
         at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
             .try_into()
             .ok()

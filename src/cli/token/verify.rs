@@ -117,7 +117,7 @@ const FIELDS: [VerifiedField; 12] = [
     ("networks", |it| {
         json!(network_list(&it.access.credential.networks))
     }),
-    ("expires_at", |it| rfc3339(it.access.credential.expires_at)),
+    ("expires_at", |it| rfc3339(it.access.ends_at)),
     ("secret", |it| json!(it.access.secret)),
 ];
 
@@ -143,7 +143,10 @@ impl SheetItem for Verified {
 
     fn write_to(&self, sheet: &mut Sheet) {
         let Access {
-            credential, person, ..
+            credential,
+            person,
+            ends_at,
+            ..
         } = &self.access;
         let view = sheet.view();
         sheet.section("The token works");
@@ -156,7 +159,7 @@ impl SheetItem for Verified {
             ("role", Cell::optional(self.role.as_ref())),
             ("scope", Cell::new(scope(&self.access))),
             ("networks", Cell::list(network_list(&credential.networks))),
-            ("expires", expiry_cell(credential.expires_at, &view)),
+            ("expires", expiry_cell(*ends_at, &view)),
             ("secret", Cell::new(self.access.secret)),
         ]);
     }

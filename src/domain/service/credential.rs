@@ -106,6 +106,16 @@ pub struct Credential {
     pub version: i64,
 }
 
+impl Credential {
+    /// When the secret with this number stops working; `None` if it never does.
+    pub fn end_of(&self, secret: u32) -> Option<DateTime<Utc>> {
+        let old = self.old_secret.as_ref();
+        let old = old.filter(|old| secret == old.secret.number && secret != self.secret.number);
+        let overlap = old.map(|old| old.valid_until);
+        self.expires_at.into_iter().chain(overlap).min()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
     pub id: TokenId,

@@ -46,6 +46,9 @@ pub struct Access {
     pub rank: Option<Rank>,
     /// Whether it has all rights of a super admin.
     pub is_super: bool,
+    /// When this use ends, at the latest: with the credential, with what it was exchanged for, or with the overlap of the
+    /// secret.
+    pub ends_at: Option<DateTime<Utc>>,
 }
 
 /// `chain` has the credential, then the one that it was exchanged for, and so on.
@@ -104,7 +107,16 @@ fn judge_known(
     if !person.is_enabled() || !has_standing(credential, person) {
         return Err(Refusal::IssuerDisabled);
     }
+    let numbers = chain
+        .iter()
+        .map(|link| link.parent.map_or(0, |parent| parent.secret));
+    let numbers = std::iter::once(secret).chain(numbers);
+    let ends = chain
+        .iter()
+        .zip(numbers)
+        .filter_map(|(link, number)| link.end_of(number));
     Ok(Access {
+        ends_at: ends.min(),
         rank: rank(credential, person, roles),
         is_super: person.is_super && credential.account.is_none() && credential.role.is_none(),
         credential: Arc::clone(credential),

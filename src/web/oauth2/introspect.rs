@@ -8,13 +8,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::parts::{OauthErrors, parse};
-use crate::domain::service::{Access, Rank, Refusal, Roles};
-use crate::domain::{LOCAL_SOURCE, TokenId};
+use crate::domain::service::{Access, Credential, Rank, Refusal, Roles};
 use crate::web::body::ApiBody;
 use crate::web::caller::Caller;
 use crate::web::json::Json;
 use crate::web::problem::{ApiError, ApiResult};
-use crate::web::state::{AppState, Web};
+use crate::web::state::AppState;
 use crate::web::well_known::base_url;
 
 const INTROSPECT: &str = "token:introspect";
@@ -99,17 +98,17 @@ pub async fn introspect(
         return Ok(Json(Introspection::default()));
     };
     let address = form.client_address.unwrap_or(caller.context.client());
-    match web.service.verify(&presented, address).await? {
-        Ok(access) if may_know(&caller, &access) => {
+    let (verdict, credential) = web.service.introspect(&presented, address).await?;
+    // From what verification has read: another read would tell a refused token from an unknown one by its time.
+    let may_know = credential.is_some_and(|credential| may_know(&caller, &credential));
+    Ok(Json(match verdict {
+        Ok(access) if may_know => {
             let issuer = base_url(&web, &caller.context, &headers);
-            Ok(Json(describe(&access, issuer, &web.service.terms().roles)))
+            describe(&access, issuer, &web.service.terms().roles)
         }
-        Ok(_) => Ok(Json(Introspection::default())),
-        Err(refusal) => {
-            let id = TokenId::new(LOCAL_SOURCE, presented.id.as_str());
-            explain(&web, &caller, id, refusal).await.map(Json)
-        }
-    }
+        Err(refusal) if may_know => explain(&caller, refusal),
+        _ => Introspection::default(),
+    }))
 }
 
 /// An administrator, or a token that has the scope.
@@ -121,12 +120,12 @@ fn check_right(caller: &Caller) -> ApiResult<()> {
     caller.require_scope(INTROSPECT)
 }
 
-fn may_know(caller: &Access, access: &Access) -> bool {
+fn may_know(caller: &Access, credential: &Credential) -> bool {
     if caller.is_super {
         return true;
     }
-    let account = &access.credential.account;
-    access.credential.kind.opens_api() && account.is_some() && *account == caller.credential.account
+    let account = &credential.account;
+    credential.kind.opens_api() && account.is_some() && *account == caller.credential.account
 }
 
 fn describe(access: &Access, issuer: String, roles: &Roles) -> Introspection {
@@ -140,7 +139,7 @@ fn describe(access: &Access, issuer: String, roles: &Roles) -> Introspection {
         client_id: Some(id.clone()),
         username: Some(access.person.key.clone()),
         token_type: Some("Bearer"),
-        exp: credential.expires_at.map(seconds),
+        exp: access.ends_at.map(seconds),
         iat: Some(seconds(credential.created_at)),
         nbf: credential.not_before.map(seconds),
         sub: Some(access.person.key.clone()),
@@ -155,27 +154,14 @@ fn describe(access: &Access, issuer: String, roles: &Roles) -> Introspection {
     }
 }
 
-/// Only a caller who may know why, and only about a token whose secret was right.
-async fn explain(
-    web: &Web,
-    caller: &Caller,
-    id: TokenId,
-    refusal: Refusal,
-) -> ApiResult<Introspection> {
-    let mut answer = Introspection::default();
-    if !caller.credential.scopes.allows(REASON) || !refusal.is_of_right_secret() {
-        return Ok(answer);
+/// Only for a caller who may know why, and only about a token whose secret was right.
+fn explain(caller: &Caller, refusal: Refusal) -> Introspection {
+    let may_know_why = caller.credential.scopes.allows(REASON) && refusal.is_of_right_secret();
+    Introspection {
+        lapsed: may_know_why.then(|| Details {
+            reason: Some(refusal.as_str().to_owned()),
+            ..Details::default()
+        }),
+        ..Introspection::default()
     }
-    let mut tx = web.service.store().begin_short_read().await?;
-    let credential = tx.find_credentials(&[id]).await?.pop();
-    let is_known = credential.is_some_and(|credential| {
-        let is_of_account = credential.account == caller.credential.account;
-        caller.is_super
-            || (is_of_account && credential.account.is_some() && credential.kind.opens_api())
-    });
-    answer.lapsed = is_known.then(|| Details {
-        reason: Some(refusal.as_str().to_owned()),
-        ..Details::default()
-    });
-    Ok(answer)
 }
