@@ -51,6 +51,9 @@ impl Service {
         if found.credential.state == CredentialState::Revoked {
             return Err(revoked().into());
         }
+        if *change == TokenChange::default() {
+            return Ok(found);
+        }
         self.apply(actor, &mut found, change)?;
         if let Some(owner) = &change.owner {
             self.move_to(&mut tx, actor, &mut found, owner, now).await?;
@@ -163,11 +166,12 @@ impl Service {
     /// Disables a token, or enables it again. What an administrator disabled, only an administrator enables.
     ///
     /// # Errors
-    /// If the actor may not, or the token is deleted.
+    /// `Stale` if it is not at `version` any more; else if the actor may not, or the token is deleted.
     pub async fn set_enabled(
         &self,
         actor: &Actor,
         id: TokenId,
+        version: Option<i64>,
         is_enabled: bool,
         reason: Option<&str>,
     ) -> Result<Found, Error> {
@@ -176,7 +180,7 @@ impl Service {
         } else {
             Operation::DisableToken
         };
-        let work = || self.set_state(actor, id, operation, reason);
+        let work = || self.set_state(actor, (id, version), operation, reason);
         self.store.retrying(work).await
     }
 
@@ -184,27 +188,30 @@ impl Service {
     /// are notified.
     ///
     /// # Errors
-    /// If the actor may not.
+    /// `Stale` if it is not at `version` any more; else if the actor may not.
     pub async fn delete(
         &self,
         actor: &Actor,
         id: TokenId,
+        version: Option<i64>,
         reason: Option<&str>,
     ) -> Result<Found, Error> {
-        let work = || self.set_state(actor, id, Operation::DeleteToken, reason);
+        let work = || self.set_state(actor, (id, version), Operation::DeleteToken, reason);
         self.store.retrying(work).await
     }
 
     async fn set_state(
         &self,
         actor: &Actor,
-        id: TokenId,
+        (id, version): (TokenId, Option<i64>),
         operation: Operation,
         reason: Option<&str>,
     ) -> Result<Found, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
-        let (mut found, actor) = self.lock_for(&mut tx, actor, id, operation, None).await?;
+        let (mut found, actor) = self
+            .lock_for(&mut tx, actor, id, operation, version)
+            .await?;
         let Some(state) = next_state(&actor, operation, &found)? else {
             return Ok(found);
         };

@@ -33,8 +33,13 @@ impl Service {
         let ids = find_tokens(&mut tx, changes).await?;
         tx.commit().await?;
         for id in &ids {
-            self.delete(actor, *id, Some("changed before the store was restored"))
-                .await?;
+            self.delete(
+                actor,
+                *id,
+                None,
+                Some("changed before the store was restored"),
+            )
+            .await?;
         }
         let mut tx = self.store().begin().await?;
         let decided_at = self.now().timestamp_micros().to_string();

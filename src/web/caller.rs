@@ -167,12 +167,13 @@ impl Precondition {
         Err(error.header(ETAG, etag(version)))
     }
 
-    /// Like [`Self::require`], but the header may be missing.
-    pub fn check(&self, version: i64) -> ApiResult<()> {
-        match self.0 {
-            Some(_) => self.require(version),
-            None => Ok(()),
+    /// Like [`Self::require`], but the header may be missing. Returns the version that a change must find.
+    pub fn check(&self, version: i64) -> ApiResult<Option<i64>> {
+        if self.0.is_none() {
+            return Ok(None);
         }
+        self.require(version)?;
+        Ok(Some(version))
     }
 }
 

@@ -250,7 +250,11 @@ async fn a_thousand_concurrent_issues_give_exactly_fifty(
     }
     // One that ends makes room for one.
     let id = made[0].credential.id;
-    world.service.delete(&operator(), id, None).await.unwrap();
+    world
+        .service
+        .delete(&operator(), id, None, None)
+        .await
+        .unwrap();
     world.issue("vic@example.org").await;
     let (operator, new) = (operator(), new_token("vic@example.org"));
     let refused = world.service.issue(&operator, &new).await;
@@ -274,7 +278,11 @@ async fn what_is_issued_together_is_refused_one_by_one(#[values(Sqlite, Postgres
     );
     let gone = world.caller(&ended).await;
     let id = ended.credential.id;
-    world.service.delete(&operator(), id, None).await.unwrap();
+    world
+        .service
+        .delete(&operator(), id, None, None)
+        .await
+        .unwrap();
     let vic = "vic@example.org";
     world
         .service
@@ -358,7 +366,11 @@ async fn of_two_concurrent_regenerations_one_is_stale(#[values(Sqlite, Postgres)
         assert_eq!(made[0].credential.secret.number, 2);
         assert!(world.works(&made[0]).await, "a secret that was shown works");
         assert!(world.works(&issued).await, "in its overlap");
-        world.service.delete(&operator(), id, None).await.unwrap();
+        world
+            .service
+            .delete(&operator(), id, None, None)
+            .await
+            .unwrap();
     }
     world.store.close().await;
 }
@@ -442,7 +454,7 @@ async fn an_expired_token_is_regenerated_only_within_the_limit(#[values(Sqlite, 
     assert_eq!(problem(again().await).kind, ProblemKind::LimitReached);
     world
         .service
-        .delete(&operator(), second.credential.id, None)
+        .delete(&operator(), second.credential.id, None, None)
         .await
         .unwrap();
     let again = again().await.unwrap();
@@ -459,7 +471,7 @@ async fn a_token_is_disabled_enabled_and_deleted(#[values(Sqlite, Postgres)] db:
     let (id, operator) = (issued.credential.id, operator());
     let service = &world.service;
     let found = service
-        .set_enabled(&operator, id, false, Some("holiday"))
+        .set_enabled(&operator, id, None, false, Some("holiday"))
         .await
         .unwrap();
     assert_eq!(found.token.status, Status::Disabled);
@@ -468,18 +480,18 @@ async fn a_token_is_disabled_enabled_and_deleted(#[values(Sqlite, Postgres)] db:
     let refused = service.regenerate(&operator, id, None, &how).await;
     assert_eq!(problem(refused).kind, ProblemKind::Conflict);
     let found = service
-        .set_enabled(&operator, id, true, None)
+        .set_enabled(&operator, id, None, true, None)
         .await
         .unwrap();
     assert_eq!(found.token.status, Status::Active);
     assert!(world.works(&issued).await);
-    let found = service.delete(&operator, id, None).await.unwrap();
+    let found = service.delete(&operator, id, None, None).await.unwrap();
     assert_eq!(found.token.status, Status::Revoked);
     assert!(!world.works(&issued).await);
-    let refused = service.set_enabled(&operator, id, true, None).await;
+    let refused = service.set_enabled(&operator, id, None, true, None).await;
     assert_eq!(problem(refused).kind, ProblemKind::Conflict);
     // Deleting again changes nothing.
-    service.delete(&operator, id, None).await.unwrap();
+    service.delete(&operator, id, None, None).await.unwrap();
     let audit = world.audit().await;
     let of_token: Vec<_> = audit
         .iter()
@@ -629,7 +641,7 @@ async fn admins_manage_their_account_and_others_their_own(#[values(Sqlite, Postg
     let oto = world.issue("oto@example.org").await;
     let delete = async |caller: &Issued, id: TokenId| {
         let caller = world.caller(caller).await;
-        world.service.delete(&caller, id, None).await
+        world.service.delete(&caller, id, None, None).await
     };
     for (caller, id) in [
         (&uma, &vic),
@@ -773,16 +785,24 @@ async fn a_machine_user_has_owners_who_are_notified(#[values(Sqlite, Postgres)] 
         ),
         ..role_in("acme", "user")
     };
-    let machine = NewUser::Machine("Deploy Bot".into());
+    for name in ["Deploy Bot", "deploy/bot", "deploy,bot"] {
+        let machine = NewUser::Machine(name.into());
+        let refused = world.service.add_user(&operator(), &machine, &change).await;
+        assert_eq!(
+            problem(refused).fix.as_deref(),
+            Some("write it as deploy-bot")
+        );
+    }
+    let machine = NewUser::Machine("Deploy-Bot".into());
     world
         .service
         .add_user(&operator(), &machine, &change)
         .await
         .unwrap();
-    let issued = world.issue("deploy bot").await;
+    let issued = world.issue("deploy-bot").await;
     let owners: Vec<_> = issued.token.owners().map(ToString::to_string).collect();
     assert_eq!(owners, ["ada@example.org", "uma@example.org"]);
-    assert_eq!(issued.token.issuer_name.as_deref(), Some("Deploy Bot"));
+    assert_eq!(issued.token.issuer_name.as_deref(), Some("Deploy-Bot"));
     let uma = world.issue("uma@example.org").await;
     let uma = world.caller(&uma).await;
     assert!(
@@ -1012,7 +1032,7 @@ async fn what_an_administrator_disabled_only_an_administrator_enables(
     let ada = world.caller(&world.issue("ada@example.org").await).await;
     let uma = world.caller(&world.issue("uma@example.org").await).await;
     let set = async |actor: &Actor, is_enabled| {
-        let set = world.service.set_enabled(actor, id, is_enabled, None);
+        let set = world.service.set_enabled(actor, id, None, is_enabled, None);
         set.await.map(|found| found.token.status)
     };
     let (on, off) = (Status::Active, Status::Disabled);
@@ -1054,10 +1074,16 @@ async fn administrators_manage_a_token_whose_issuer_is_gone(#[values(Sqlite, Pos
     for actor in [&ada, &operator()] {
         let found = service.find_for(actor, id, Operation::ReadToken).await;
         assert!(found.is_ok(), "{found:?}");
-        let disabled = service.set_enabled(actor, id, false, None).await.unwrap();
+        let disabled = service
+            .set_enabled(actor, id, None, false, None)
+            .await
+            .unwrap();
         assert_eq!(disabled.token.status, Status::Disabled);
         assert_eq!(disabled.token.issuer, token.token.issuer);
-        service.set_enabled(actor, id, true, None).await.unwrap();
+        service
+            .set_enabled(actor, id, None, true, None)
+            .await
+            .unwrap();
         let how = Regeneration::default();
         let refused = service.regenerate(actor, id, None, &how).await;
         assert_eq!(problem(refused).kind, ProblemKind::Conflict);
@@ -1069,7 +1095,7 @@ async fn administrators_manage_a_token_whose_issuer_is_gone(#[values(Sqlite, Pos
     let moved = service.update(&operator(), id, None, &to_vic).await;
     assert_eq!(moved.unwrap().credential.issuer, "vic@example.org");
     assert!(world.works(&token).await);
-    let deleted = service.delete(&ada, id, None).await.unwrap();
+    let deleted = service.delete(&ada, id, None, None).await.unwrap();
     assert_eq!(deleted.token.status, Status::Revoked);
     world.store.close().await;
 }
@@ -1135,16 +1161,20 @@ async fn owner_and_administrators_learn_who_ended_a_token(#[values(Sqlite, Postg
         mails
     };
     service
-        .delete(&caller, own.credential.id, None)
+        .delete(&caller, own.credential.id, None, None)
         .await
         .unwrap();
     assert_eq!(mails().await, Vec::<String>::new(), "they know");
     let reporter = Actor::Operator("leak report".into());
     let reason = Some("reported as leaked");
-    let deleted = service.delete(&reporter, uma.credential.id, reason).await;
+    let deleted = service
+        .delete(&reporter, uma.credential.id, None, reason)
+        .await;
     deleted.unwrap();
     // Again changes nothing.
-    let again = service.delete(&reporter, uma.credential.id, reason).await;
+    let again = service
+        .delete(&reporter, uma.credential.id, None, reason)
+        .await;
     again.unwrap();
     let mails = mails().await;
     let is_to = |name: &str| {
@@ -1263,9 +1293,9 @@ async fn where_super_admins_alone_manage_an_owner_only_sees_the_token_that_asks(
     let how = Regeneration::default();
     let refused = [
         problem(service.update(&caller, own, None, &change).await),
-        problem(service.set_enabled(&caller, own, false, None).await),
-        problem(service.set_enabled(&caller, own, true, None).await),
-        problem(service.delete(&caller, own, None).await),
+        problem(service.set_enabled(&caller, own, None, false, None).await),
+        problem(service.set_enabled(&caller, own, None, true, None).await),
+        problem(service.delete(&caller, own, None, None).await),
         problem(service.regenerate(&caller, own, None, &how).await),
     ];
     for refused in refused {
@@ -1298,5 +1328,51 @@ async fn a_token_begins_neither_in_the_past_nor_in_ten_years(#[values(Sqlite, Po
     assert_eq!(issued.credential.expires_at, expected);
     let later = issue(TimeDelta::days(3653)).await.unwrap();
     assert!(!world.works(&later).await);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_that_was_changed_meanwhile_is_neither_ended_nor_stopped(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let world = World::new(db, Terms::default()).await;
+    let issued = world.issue("uma@example.org").await;
+    let (service, operator, id) = (&world.service, operator(), issued.credential.id);
+    let seen = Some(issued.credential.version);
+    let change = TokenChange {
+        name: Some("renamed".into()),
+        ..TokenChange::default()
+    };
+    let changed = service.update(&operator, id, seen, &change).await.unwrap();
+    for refused in [
+        service.delete(&operator, id, seen, None).await,
+        service.set_enabled(&operator, id, seen, false, None).await,
+        service.set_enabled(&operator, id, seen, true, None).await,
+    ] {
+        assert_eq!(problem(refused).kind, ProblemKind::Stale);
+    }
+    assert!(world.works(&issued).await);
+    let seen = Some(changed.credential.version);
+    service.delete(&operator, id, seen, None).await.unwrap();
+    assert!(!world.works(&issued).await);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_change_of_nothing_is_none(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let issued = world.issue("uma@example.org").await;
+    let (service, operator, id) = (&world.service, operator(), issued.credential.id);
+    let before = world.audit().await;
+    let nothing = TokenChange::default();
+    let found = service.update(&operator, id, None, &nothing).await.unwrap();
+    assert_eq!(found.credential.version, issued.credential.version);
+    let uma = service.find_user(&operator, "uma@example.org").await;
+    let nothing = UserChange::default();
+    let same = service.change_user(&operator, "uma@example.org", None, &nothing);
+    assert_eq!(same.await.unwrap(), uma.unwrap());
+    assert_eq!(world.audit().await, before);
     world.store.close().await;
 }

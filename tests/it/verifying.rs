@@ -115,12 +115,15 @@ impl Process {
     }
 
     async fn delete(&self, id: TokenId) {
-        self.service.delete(&operator(), id, None).await.unwrap();
+        self.service
+            .delete(&operator(), id, None, None)
+            .await
+            .unwrap();
     }
 
     async fn enable(&self, id: TokenId, is_enabled: bool) {
         let actor = operator();
-        let enabled = self.service.set_enabled(&actor, id, is_enabled, None);
+        let enabled = self.service.set_enabled(&actor, id, None, is_enabled, None);
         enabled.await.unwrap();
     }
 
@@ -470,7 +473,7 @@ async fn exchanged_tokens_work_while_their_parents_do(#[values(Sqlite, Postgres)
         here.verify(token).await.unwrap();
     }
     here.service
-        .delete(&operator(), issued.credential.id, None)
+        .delete(&operator(), issued.credential.id, None, None)
         .await
         .unwrap();
     for token in [&access, &refresh, &renewed] {

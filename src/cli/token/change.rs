@@ -50,7 +50,7 @@ pub(super) async fn set_enabled(
         let token = find(service, &args.id).await?;
         let reason = args.reason.as_deref();
         service
-            .set_enabled(&operator(), token.id, is_enabled, reason)
+            .set_enabled(&operator(), token.id, None, is_enabled, reason)
             .await?;
         let label = query::label(&token);
         print_line(&if is_enabled {
@@ -73,7 +73,7 @@ pub(super) async fn delete(context: &Context, config: &Config, args: &TokenDelet
             return Ok(Exit::Ok);
         }
         let reason = args.end.reason.as_deref();
-        service.delete(&operator(), token.id, reason).await?;
+        service.delete(&operator(), token.id, None, reason).await?;
         print_line(&format!(
             "{label} is revoked; it stays in the lists for the audit"
         ))?;

@@ -257,8 +257,9 @@ pub async fn delete_token(
 ) -> ApiResult<StatusCode> {
     let id = read_id(&id, caller.credential.id)?;
     let version = find_version(&web, &caller, id, Operation::DeleteToken).await?;
-    precondition.check(version)?;
-    web.service.delete(&caller.actor(), id, None).await?;
+    let version = precondition.check(version)?;
+    let actor = caller.actor();
+    web.service.delete(&actor, id, version, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -323,12 +324,12 @@ async fn set_enabled(
         Operation::DisableToken
     };
     let version = find_version(web, caller, id, operation).await?;
-    precondition.check(version)?;
+    let version = precondition.check(version)?;
     let Reason { reason } = request.json_or_empty().await?;
     let actor = caller.actor();
     let found = web
         .service
-        .set_enabled(&actor, id, is_enabled, reason.as_deref())
+        .set_enabled(&actor, id, version, is_enabled, reason.as_deref())
         .await?;
     Ok(answer(web, found.token, found.credential))
 }

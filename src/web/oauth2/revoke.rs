@@ -64,6 +64,6 @@ pub async fn end(
     }
     let id = TokenId::new(LOCAL_SOURCE, presented.id.as_str());
     let actor = Actor::Operator(actor.to_owned());
-    web.service.delete(&actor, id, Some(reason)).await?;
+    web.service.delete(&actor, id, None, Some(reason)).await?;
     Ok(true)
 }

@@ -180,7 +180,7 @@ async fn set_enabled(
     find(web, signed_in, id, operation).await?;
     let reason = form.line("reason");
     web.service
-        .set_enabled(&signed_in.actor(), id, is_enabled, reason.as_deref())
+        .set_enabled(&signed_in.actor(), id, None, is_enabled, reason.as_deref())
         .await?;
     Ok(see_other(&format!("/tokens/{id}?done={done}")))
 }
@@ -208,7 +208,7 @@ pub async fn revoke(
     }
     let reason = read_reason(&form);
     web.service
-        .delete(&signed_in.actor(), id, reason.as_deref())
+        .delete(&signed_in.actor(), id, None, reason.as_deref())
         .await?;
     Ok(see_other(&format!("/tokens/{id}?done=revoked")))
 }
