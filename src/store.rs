@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod findings;
 mod idempotency;
+mod internal_pages;
 mod issued;
 mod mails;
 mod notices;

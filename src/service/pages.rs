@@ -55,7 +55,7 @@ impl Service {
         let kind = filter.kind.as_deref().map(Kind::parse);
         let ids = if kind.is_some_and(|kind| kind.is_internal()) {
             let after = order.after.map(|key| key.id);
-            tx.page_internal_credentials(&reach, filter, after, limit)
+            tx.page_internal_credentials(&reach, filter, after, now, limit)
                 .await?
         } else {
             tx.page_tokens(&reach, filter, order, now, limit).await?

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
-use uuid::Uuid;
 
 use crate::domain::{FindingKind, LOCAL_SOURCE, Status, TokenId};
 
@@ -175,36 +174,6 @@ impl Tx {
         })
     }
 
-    /// The ids of a page of credentials of an internal kind, which are not watched, after `after`.
-    pub async fn page_internal_credentials(
-        &mut self,
-        reach: &Reach,
-        filter: &PageFilter,
-        after: Option<TokenId>,
-        limit: i64,
-    ) -> Result<Vec<TokenId>> {
-        on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new("SELECT c.id FROM credential c WHERE c.kind = ");
-            query.push_bind(filter.kind.as_deref().unwrap_or("")).push(" AND c.state <> 'revoked' AND c.id > ")
-                .push_bind(after.map_or(Uuid::nil(), |id| id.0));
-            if !reach.is_all {
-                query.push(" AND (");
-                if let Some(account) = &reach.administers {
-                    query.push("c.account_key = ").push_bind(account).push(" OR ");
-                }
-                query.push("c.issuer_key = ").push_bind(&reach.owner).push(")");
-            }
-            if let Some(person) = &filter.issued_by {
-                query.push(" AND c.issuer_key = ").push_bind(person);
-            }
-            if let Some(account) = &filter.account {
-                query.push(" AND c.account_key = ").push_bind(account);
-            }
-            query.push(" ORDER BY c.id LIMIT ").push_bind(limit);
-            query.build_query_scalar().fetch_all(c).await
-        })
-    }
-
     pub async fn summarize_tokens(
         &mut self,
         reach: &Reach,
@@ -374,20 +343,23 @@ where
             .push(")");
     }
     if let Some(prefix) = &filter.prefix {
-        push_prefix(query, prefix);
+        push_prefix(query, ["t.name", "t.external_id"], prefix);
     }
 }
 
-/// What the name or the external id begins with, in upper or lower case.
-fn push_prefix<'a, DB>(query: &mut QueryBuilder<DB>, prefix: &'a String)
-where
+/// What one of these columns begins with, in upper or lower case.
+pub(super) fn push_prefix<'a, DB>(
+    query: &mut QueryBuilder<DB>,
+    columns: [&str; 2],
+    prefix: &'a String,
+) where
     DB: Database,
     &'a String: Encode<'a, DB> + Type<DB>,
     i64: Encode<'a, DB> + Type<DB>,
 {
     let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
     query.push(" AND (");
-    for (nth, column) in ["t.name", "t.external_id"].into_iter().enumerate() {
+    for (nth, column) in columns.into_iter().enumerate() {
         query
             .push(if nth == 0 { "" } else { " OR " })
             .push("LOWER(SUBSTR(")

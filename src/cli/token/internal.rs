@@ -33,7 +33,7 @@ pub(super) async fn list(
     loop {
         let mut tx = store.begin_read().await?;
         let ids = tx
-            .page_internal_credentials(&reach, &page, after, PAGE_SIZE)
+            .page_internal_credentials(&reach, &page, after, now, PAGE_SIZE)
             .await?;
         let Some(last) = ids.last() else {
             return Ok(views);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::paging::{List, Page};
 use super::target::manage_url;
 use super::token_body::{StatusFilter, TokenBody, read_span};
+use crate::domain::service::{Kind, Operation};
 use crate::domain::{Status, TokenId, account_key};
 use crate::service::pages::TokenItem;
 use crate::store::{PageFilter, PageKey, PageOrder, TokenSort};
@@ -18,7 +19,7 @@ use crate::time::shift;
 use crate::web::body::ApiQuery;
 use crate::web::caller::Caller;
 use crate::web::openapi::Problems;
-use crate::web::problem::ApiResult;
+use crate::web::problem::{ApiError, ApiResult, ProblemItem};
 use crate::web::state::{AppState, Web};
 
 const PATH: &str = "/api/v1/tokens";
@@ -107,6 +108,12 @@ pub async fn list_tokens(
     uri: Uri,
     ApiQuery(query): ApiQuery<TokenQuery>,
 ) -> ApiResult<Response<Body>> {
+    caller.actor().may(Operation::ReadTokens)?;
+    let kind = query.kind.as_deref().map(Kind::parse);
+    if query.sort.is_some() && kind.is_some_and(|kind| kind.is_internal()) {
+        let detail = "Tokens of this kind are not sorted; leave out sort";
+        return Err(ApiError::invalid(vec![ProblemItem::new("?sort", detail)]));
+    }
     let list = List::new(&web, &caller, PATH, &query).await?;
     let now = web.service.now();
     let within = query.expires_within.as_deref();
