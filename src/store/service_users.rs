@@ -203,7 +203,7 @@ impl Tx {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO source_admin (source, account, address)
              SELECT $1, r.account_key, u.address FROM service_role r JOIN service_user u ON u.key = r.user_key
-             WHERE r.role = $2 AND u.address IS NOT NULL AND u.disabled_at IS NULL
+             WHERE r.role = $2 AND u.address IS NOT NULL AND u.disabled_at IS NULL AND u.lost_access_at IS NULL
              ON CONFLICT DO NOTHING")
             .bind(LOCAL_SOURCE).bind(role).execute(c).await.map(drop))
     }
