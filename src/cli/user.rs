@@ -26,6 +26,7 @@ use crate::domain::service::ServicePerson;
 use crate::domain::service::{NewUser, RoleChange, UserChange};
 use crate::notify::wording::quantity;
 use crate::service::Service;
+use crate::service::found::stopped;
 use crate::service::preferences::PreferenceChange;
 use crate::time::shift;
 use crate::web::sign_in_link;
@@ -109,6 +110,10 @@ async fn enable(service: &Service, args: &UserSwitch) -> Result<Exit> {
     let person = service
         .set_user_enabled(&operator(), &args.user, true, reason)
         .await?;
+    if let Some((why, fix)) = stopped(&person) {
+        let error = anyhow::anyhow!("{} is enabled, but still stopped: {why}", person.key);
+        return Err(Failure::failed(error).hint(fix).into());
+    }
     say(&format!(
         "{} is enabled; their tokens work again",
         person.key

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::service::{
-    Actor, Credential, Operation, Problem, ProblemKind, ServiceAccount, ServicePerson, Subject,
+    Actor, Credential, CredentialState, Operation, Problem, ProblemKind, ServiceAccount,
+    ServicePerson, Subject,
 };
-use crate::domain::{LOCAL_SOURCE, Policy, Token, TokenId, account_key};
+use crate::domain::{Expiry, LOCAL_SOURCE, Policy, Status, Token, TokenId, account_key};
 use crate::store::Tx;
 
 use super::record::Record;
-use super::{Error, Service};
+use super::{Error, Service, audit};
 
 /// A token of the service with what decides about it.
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ pub struct Found {
     pub credential: Credential,
     pub person: ServicePerson,
     pub account: Option<ServiceAccount>,
-    /// The watched row; empty for an internal kind.
+    /// The watched row, or what stands for it.
     pub token: Token,
     /// Whether the caller asks with this token.
     pub is_self: bool,
@@ -139,6 +140,7 @@ pub(super) async fn save(
     tx.save_credential(&found.credential).await?;
     found.credential.version += 1;
     if found.credential.kind.is_internal() {
+        found.token = row_of_internal(&found.credential, Some(&found.person));
         return Ok(None);
     }
     Record::of_known(&found.credential, &found.person, found.account.as_ref())
@@ -156,8 +158,8 @@ pub(super) async fn load_found(
         None => None,
     };
     let token = tx.load_tokens(&[credential.id]).await?.pop();
-    let token = token.unwrap_or_default();
     let person = tx.find_service_user(&credential.issuer).await?;
+    let token = token.unwrap_or_else(|| row_of_internal(&credential, person.as_ref()));
     let person = person.unwrap_or_else(|| person_who_is_gone(&credential, &token));
     let is_self = matches!(actor, Actor::Caller(access) if access.credential.id == credential.id);
     Ok(Found {
@@ -166,6 +168,52 @@ pub(super) async fn load_found(
         account,
         token,
         is_self,
+    })
+}
+
+/// A credential of an internal kind has no row, because it is not watched.
+pub fn row_of_internal(credential: &Credential, person: Option<&ServicePerson>) -> Token {
+    let scopes = &credential.scopes;
+    Token {
+        id: credential.id,
+        source: LOCAL_SOURCE.to_owned(),
+        external_id: credential.public_id.to_string(),
+        name: credential.kind.as_str().to_owned(),
+        issuer: person.and_then(|person| person.address.clone()),
+        account: credential.account.clone(),
+        role: credential.role.clone(),
+        scope: (!scopes.is_unlimited()).then(|| scopes.to_string()),
+        created_at: Some(credential.created_at),
+        expiry: credential.expires_at.map_or(Expiry::Never, Expiry::At),
+        status: match credential.state {
+            CredentialState::Active => Status::Active,
+            CredentialState::Disabled | CredentialState::Locked => Status::Disabled,
+            CredentialState::Revoked => Status::Revoked,
+        },
+        last_used_at: credential.secret.last_used_at,
+        reports_use: true,
+        first_seen_at: credential.created_at,
+        ..Token::default()
+    }
+}
+
+/// Why the tokens of a user do not work, if they do not, and what to do.
+pub fn stopped(person: &ServicePerson) -> Option<(String, String)> {
+    let key = &person.key;
+    if person.disabled_at.is_some() {
+        return Some((
+            format!("the user {key} is disabled"),
+            format!("enable them with: lapsed user enable {key}"),
+        ));
+    }
+    person.lost_access_at.map(|at| {
+        (
+            format!(
+                "a directory reports that the user {key} lost access at {}",
+                audit::instant(at)
+            ),
+            "they work again once the directory reports the user as active".to_owned(),
+        )
     })
 }
 

@@ -15,6 +15,7 @@ use crate::domain::{Cell, LOCAL_SOURCE, Token};
 use crate::engine::{self, new_id};
 use crate::store::{Retries, Tx};
 
+use super::found::stopped;
 use super::issue::{Issued, Once, Outcome, check_description, check_name, describe, not_in};
 use super::limits::Places;
 use super::queue::{Waiting, Wanted};
@@ -326,12 +327,9 @@ impl Service {
             Problem::invalid("/user", format!("there is no user {key}"))
                 .fix(format!("add them with: lapsed user add {key}"))
         })?;
-        if !person.is_enabled() {
-            return Err(Problem::new(
-                ProblemKind::Conflict,
-                format!("the user {key} is disabled, so their tokens do not work"),
-            )
-            .fix(format!("enable them with: lapsed user enable {key}")));
+        if let Some((why, fix)) = stopped(person) {
+            let detail = format!("{why}, so their tokens do not work");
+            return Err(Problem::new(ProblemKind::Conflict, detail).fix(fix));
         }
         let account = match Self::choose_account(&actor, new, person)? {
             Some(key) => Some(accounts.get(&key).ok_or_else(|| not_in(person, &key))?),

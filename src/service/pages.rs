@@ -4,14 +4,12 @@ use std::collections::HashMap;
 
 use chrono::TimeDelta;
 
-use crate::domain::service::{
-    Actor, Credential, CredentialState, Kind, Operation, Problem, ServicePerson, WhoIssues,
-};
-use crate::domain::{Expiry, FindingKind, LOCAL_SOURCE, Status, Token, TokenId};
+use crate::domain::service::{Actor, Credential, Kind, Operation, Problem, WhoIssues};
+use crate::domain::{FindingKind, Token, TokenId};
 use crate::store::{PageFilter, PageOrder, Reach, TokenSummary, Tx, Uses};
 use crate::time::shift;
 
-use super::found::{foreign, subject_of};
+use super::found::{foreign, row_of_internal, subject_of};
 use super::{Error, Service};
 
 /// Within this time an expiry needs attention.
@@ -219,32 +217,6 @@ pub(super) async fn load_items(tx: &mut Tx, ids: &[TokenId]) -> Result<Vec<Token
         });
     }
     Ok(items)
-}
-
-/// A credential of an internal kind has no row, because it is not watched.
-fn row_of_internal(credential: &Credential, person: Option<&ServicePerson>) -> Token {
-    let scopes = &credential.scopes;
-    Token {
-        id: credential.id,
-        source: LOCAL_SOURCE.to_owned(),
-        external_id: credential.public_id.to_string(),
-        name: credential.kind.as_str().to_owned(),
-        issuer: person.and_then(|person| person.address.clone()),
-        account: credential.account.clone(),
-        role: credential.role.clone(),
-        scope: (!scopes.is_unlimited()).then(|| scopes.to_string()),
-        created_at: Some(credential.created_at),
-        expiry: credential.expires_at.map_or(Expiry::Never, Expiry::At),
-        status: match credential.state {
-            CredentialState::Active => Status::Active,
-            CredentialState::Disabled | CredentialState::Locked => Status::Disabled,
-            CredentialState::Revoked => Status::Revoked,
-        },
-        last_used_at: credential.secret.last_used_at,
-        reports_use: true,
-        first_seen_at: credential.created_at,
-        ..Token::default()
-    }
 }
 
 impl Service {

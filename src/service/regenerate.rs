@@ -11,7 +11,7 @@ use crate::store::Change;
 use crate::text::{MAX_TEXT, one_line};
 use crate::time::{format_span, shift};
 
-use super::found::{Found, revoked};
+use super::found::{Found, revoked, stopped};
 use super::issue::{Issued, Once, Outcome, first_secret};
 use super::record::Record;
 use super::{Error, Service, audit};
@@ -85,7 +85,7 @@ impl Service {
         let expires_at = self
             .terms
             .regenerated_expiry(&credential, how.lifetime, now)?;
-        self.check_overlap(&credential, how.overlap, expires_at, now)?;
+        self.check_overlap(&credential, how, expires_at, now)?;
         let secret = NewSecret::generate(&self.terms.head(&credential.kind), &credential.public_id);
         let overlap = how.overlap.unwrap_or(self.terms.overlap);
         let overlap = Some(overlap).filter(|_| !how.is_leaked).unwrap_or_default();
@@ -122,13 +122,17 @@ impl Service {
     fn check_overlap(
         &self,
         credential: &Credential,
-        overlap: Option<TimeDelta>,
+        how: &Regeneration,
         expires_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<(), Problem> {
-        let Some(overlap) = overlap else {
+        let Some(overlap) = how.overlap else {
             return Ok(());
         };
+        if how.is_leaked {
+            let detail = "a secret that leaked ends at once, without an overlap";
+            return Err(Problem::invalid("/overlap", detail).fix("leave it out"));
+        }
         let life = self.terms.life(&credential.kind);
         let longest = life.max.unwrap_or(MAX_OVERLAP);
         let longest = expires_at.map_or(longest, |at| longest.min(at - now));
@@ -153,14 +157,9 @@ impl Service {
             }
             CredentialState::Revoked => return Err(revoked()),
         }
-        if !found.person.is_enabled() {
-            return Err(Problem::new(
-                ProblemKind::Conflict,
-                format!(
-                    "the user {} is disabled, so a new secret would not work",
-                    found.person.key
-                ),
-            ));
+        if let Some((why, fix)) = stopped(&found.person) {
+            let detail = format!("{why}, so a new secret would not work");
+            return Err(Problem::new(ProblemKind::Conflict, detail).fix(fix));
         }
         if found.is_self {
             return Ok(());

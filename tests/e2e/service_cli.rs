@@ -683,3 +683,28 @@ fn erasing_a_user_says_that_their_tokens_ended(#[values(Sqlite, Postgres)] db: D
     let shown = show(&world, text(&issued, "external_id"));
     assert_eq!(shown["status"], "revoked");
 }
+
+#[rstest]
+fn an_enabled_token_that_still_does_not_work_is_said_not_to(#[values(Sqlite, Postgres)] db: Db) {
+    let mut world = service_world(db);
+    let issued = issue(&world, &["--expires", "2d"]);
+    let id = text(&issued, "external_id");
+    world.run(&["token", "disable", id]).exits(0);
+    world.run(&["user", "disable", "ada@example.org"]).exits(0);
+    world
+        .run(&["token", "enable", id])
+        .exits(1)
+        .says("does not work: the user ada@example.org is disabled")
+        .says("lapsed user enable ada@example.org");
+    world
+        .run(&["user", "enable", "ada@example.org"])
+        .exits(0)
+        .says("their tokens work again");
+    verify(&world, text(&issued, "token")).exits(0);
+    world.at("2026-12-03 12:00:00");
+    world
+        .run(&["token", "enable", id])
+        .exits(1)
+        .says("is enabled, but it has expired")
+        .says(&format!("lapsed token regenerate {id}"));
+}
