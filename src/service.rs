@@ -18,6 +18,7 @@ mod issuing;
 mod limits;
 mod manage;
 mod mark;
+pub mod notices;
 mod packed;
 pub mod pages;
 mod people;

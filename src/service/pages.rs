@@ -130,7 +130,7 @@ impl Service {
         })
     }
 
-    /// Those of these tokens that the actor may see.
+    /// Those of these tokens that the actor may see, whatever the scopes of their credential.
     ///
     /// # Errors
     /// If the store fails.
@@ -140,15 +140,23 @@ impl Service {
         ids: &[TokenId],
     ) -> Result<HashMap<TokenId, Token>, Error> {
         let mut tx = self.store.begin_short_read().await?;
+        self.visible_in(&mut tx, actor, ids).await
+    }
+
+    pub(super) async fn visible_in(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        ids: &[TokenId],
+    ) -> Result<HashMap<TokenId, Token>, Error> {
         let mut visible = HashMap::new();
-        for item in load_items(&mut tx, ids).await? {
+        for item in load_items(tx, ids).await? {
             let mut subject = subject_of(&item.token);
             if let Some(credential) = &item.credential {
                 subject.owners.push(credential.issuer.clone());
                 subject.account.clone_from(&credential.account);
             }
-            let may = actor.may_with(Operation::ReadToken, &subject, self.terms.issuers);
-            if may.is_ok() {
+            if actor.sees(&subject, self.terms.issuers) {
                 visible.insert(item.token.id, item.token);
             }
         }

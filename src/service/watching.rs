@@ -6,16 +6,17 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::service::{Actor, Operation, Problem, ProblemKind};
-use crate::domain::{FindingState, Token, TokenId, account_key};
+use crate::domain::{FindingState, Token, TokenId};
 use crate::store::{AuditRow, FindingFilter, FindingRow};
 use crate::text::{MAX_TEXT, one_line};
 
+use super::found::subject_of;
 use super::{Error, Service, audit};
 
 /// Rows that are read at a time, most of which a caller may not see.
-const SCAN: i64 = 500;
+pub(super) const SCAN: i64 = 500;
 /// A page is not longer looked for than this.
-const MAX_SCANS: usize = 20;
+pub(super) const MAX_SCANS: usize = 20;
 
 /// Rows that a caller may see, and where to go on if there may be more.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Service {
         if reason.is_empty() {
             return Err(Problem::invalid("/reason", "an acknowledgement needs a reason").into());
         }
-        let mut tx = self.store.begin_short().await?;
+        let (mut tx, actor) = self.begin_for(actor, Operation::WriteFindings).await?;
         if !tx.acknowledge_finding(id, until).await? {
             return Err(Problem::new(
                 ProblemKind::Conflict,
@@ -100,7 +101,7 @@ impl Service {
         let facts = format!("until {until}: {reason}");
         audit::entry(
             &mut tx,
-            actor,
+            &actor,
             "finding.acknowledge",
             &subject,
             Some(&facts),
@@ -134,7 +135,7 @@ impl Service {
         };
         let token = self.visible_tokens(actor, &[token]).await?.remove(&token);
         let token = token.ok_or_else(Problem::unknown)?;
-        if !manages(actor, &token) {
+        if !self.manages(actor, &token) {
             return Err(Problem::new(
                 ProblemKind::Forbidden,
                 "only an administrator of the account may accept a finding",
@@ -200,16 +201,16 @@ impl Service {
             ids.sort_unstable();
             ids.dedup();
             for token in tx.load_tokens_by_external_id(source, &ids).await? {
-                if manages(actor, &token) {
+                if self.manages(actor, &token) {
                     visible.insert(format!("{source}/{}", token.external_id));
                 }
             }
         }
         Ok(visible)
     }
-}
 
-fn manages(actor: &Actor, token: &Token) -> bool {
-    let account = token.account.as_deref().map(account_key);
-    actor.is_super() || (account.is_some() && actor.administers() == account.as_deref())
+    fn manages(&self, actor: &Actor, token: &Token) -> bool {
+        let subject = subject_of(token);
+        actor.sees(&subject, self.terms.issuers) && actor.manages(&subject)
+    }
 }

@@ -78,17 +78,16 @@ impl Tx {
             .bind(recipient_key).bind(limit).fetch_one(c).await)
     }
 
-    /// Returns `false` if the person has no such notice. When it was first read stays.
+    /// `None` if the person has no such notice, else the token that it is about. When it was first read stays.
     pub async fn mark_notice_read(
         &mut self,
         recipient_key: &str,
         id: Uuid,
         now: DateTime<Utc>,
-    ) -> Result<bool> {
-        let marked = on!(self, c: Db => sqlx::query(
+    ) -> Result<Option<Option<TokenId>>> {
+        on!(self, c: Db => sqlx::query_scalar(
             "UPDATE notice SET read_at = COALESCE(read_at, $3)
-             WHERE id = $2 AND channel = 'account' AND recipient_key = $1")
-            .bind(recipient_key).bind(id).bind(now).execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(marked > 0)
+             WHERE id = $2 AND channel = 'account' AND recipient_key = $1 RETURNING token_id")
+            .bind(recipient_key).bind(id).bind(now).fetch_optional(c).await)
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP API over a real listener, with a manual clock: rights, and the rules of the documents that profiles imitate.
 
+mod bounds;
 mod matrix;
 mod profiles;
 mod walk;

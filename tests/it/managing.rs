@@ -12,6 +12,7 @@ use lapsed::domain::service::{
 use lapsed::domain::{Channel, Status, TokenId};
 use lapsed::service::Service;
 use lapsed::service::accounts::AccountChange;
+use lapsed::service::found::stopped;
 use lapsed::service::idempotency::Repeatable;
 use lapsed::service::issue::{Issued, Once, Outcome};
 use lapsed::service::policy_check::Departure;
@@ -1361,6 +1362,42 @@ async fn a_token_that_was_changed_meanwhile_is_neither_ended_nor_stopped(
 
 #[rstest]
 #[tokio::test]
+async fn whoever_lost_access_is_not_sent_to_a_command_that_does_not_help(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let world = World::new(db, Terms::default()).await;
+    let issued = world.issue("uma@example.org").await;
+    let at = "2026-11-20T09:00:00.000000+00:00";
+    let lose =
+        format!("UPDATE service_user SET lost_access_at = '{at}' WHERE key = 'uma@example.org'");
+    world.fresh.execute(&lose).await.unwrap();
+    let (service, operator) = (&world.service, operator());
+    let user = "uma@example.org";
+    let enabled = service.set_user_enabled(&operator, user, true, None);
+    let (why, _) = stopped(&enabled.await.unwrap()).unwrap();
+    assert_eq!(
+        why,
+        "a directory reports that the user uma@example.org lost access at 2026-11-20T09:00:00Z"
+    );
+    let new = new_token(user);
+    let how = Regeneration::default();
+    for refused in [
+        service.issue(&operator, &new).await.map(drop),
+        service
+            .regenerate(&operator, issued.credential.id, None, &how)
+            .await
+            .map(drop),
+    ] {
+        let refused = problem(refused);
+        assert!(refused.detail.starts_with(&why), "{refused:?}");
+        let fix = "they work again once the directory reports the user as active";
+        assert_eq!(refused.fix.as_deref(), Some(fix));
+    }
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_change_of_nothing_is_none(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db, Terms::default()).await;
     let issued = world.issue("uma@example.org").await;
@@ -1374,5 +1411,40 @@ async fn a_change_of_nothing_is_none(#[values(Sqlite, Postgres)] db: Db) {
     let same = service.change_user(&operator, "uma@example.org", None, &nothing);
     assert_eq!(same.await.unwrap(), uma.unwrap());
     assert_eq!(world.audit().await, before);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_leaked_secret_has_no_overlap(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let issued = world.issue("uma@example.org").await;
+    let how = Regeneration {
+        overlap: Some(TimeDelta::hours(24)),
+        is_leaked: true,
+        ..Regeneration::default()
+    };
+    let id = issued.credential.id;
+    let refused = world.service.regenerate(&operator(), id, None, &how).await;
+    assert_eq!(problem(refused).pointer, Some("/overlap"));
+    assert!(world.works(&issued).await);
+    world.store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_administrator_who_lost_access_is_not_notified(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db, Terms::default()).await;
+    let lose = "UPDATE service_user SET lost_access_at = created_at WHERE key = 'ada@example.org'";
+    world.fresh.execute(lose).await.unwrap();
+    let change = UserChange {
+        name: Some(Some("Uma".into())),
+        ..UserChange::default()
+    };
+    let (service, operator) = (&world.service, operator());
+    let changed = service.change_user(&operator, "uma@example.org", None, &change);
+    changed.await.unwrap();
+    let admins = "SELECT account || ' ' || address FROM source_admin";
+    assert_eq!(world.fresh.texts(admins).await, [""; 0]);
     world.store.close().await;
 }

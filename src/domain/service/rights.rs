@@ -122,11 +122,27 @@ impl Actor {
         }
     }
 
+    /// Whether nothing about their person is kept from them.
+    pub fn speaks_for_person(&self) -> bool {
+        match self {
+            Self::Operator(_) => true,
+            Self::Caller(access) => access.speaks_for_person(),
+        }
+    }
+
     /// Whether it is their own.
     pub fn owns(&self, subject: &Subject) -> bool {
         match self {
             Self::Operator(_) => false,
             Self::Caller(access) => subject.owners.contains(&access.person.key),
+        }
+    }
+
+    /// Whether they may know of it, whatever the scopes of their credential.
+    pub fn sees(&self, subject: &Subject, issuers: WhoIssues) -> bool {
+        match self {
+            Self::Operator(_) => true,
+            Self::Caller(access) => access.sees(subject, issuers),
         }
     }
 
@@ -307,6 +323,18 @@ impl Access {
     pub fn administers(&self) -> Option<&str> {
         let is_admin = self.rank.is_some_and(Rank::is_highest);
         self.credential.account.as_deref().filter(|_| is_admin)
+    }
+
+    /// Whether the account of the credential has all that its person may do, or only they can have it. Whoever manages the
+    /// tokens of an account can make a new secret of one, and must not be its person elsewhere.
+    pub fn speaks_for_person(&self) -> bool {
+        let Some(account) = &self.credential.account else {
+            return true;
+        };
+        if self.credential.kind == Kind::Session {
+            return true;
+        }
+        !self.person.is_super && self.person.roles.keys().all(|key| key == account)
     }
 
     fn allows(&self, operation: Operation, scope: &str) -> bool {

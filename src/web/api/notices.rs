@@ -15,7 +15,7 @@ use crate::store::AccountNotice;
 use crate::web::body::{ApiPath, ApiQuery};
 use crate::web::caller::Caller;
 use crate::web::openapi::Problems;
-use crate::web::problem::{ApiError, ApiResult};
+use crate::web::problem::ApiResult;
 use crate::web::state::AppState;
 
 #[derive(Debug, Deserialize, Serialize, IntoParams)]
@@ -58,7 +58,8 @@ impl From<AccountNotice> for NoticeBody {
     }
 }
 
-/// The caller's notices, newest first.
+/// The caller's notices, newest first; of a person in several accounts, those about tokens that the token of the request
+/// sees.
 #[utoipa::path(
     get,
     path = "/api/v1/notices",
@@ -76,12 +77,13 @@ pub async fn list_notices(
     let list = List::new(&web, &caller, "/api/v1/notices", &query).await?;
     let before = list.position::<(DateTime<Utc>, Uuid)>()?;
     let is_unread = query.unread == Some(true);
-    let mut tx = web.service.store().begin_short_read().await?;
-    let notices = tx
-        .list_account_notices(&caller.person.key, is_unread, before, list.rows())
+    let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
+    let found = web
+        .service
+        .list_notices(&caller.access, is_unread, before, limit)
         .await?;
-    let position = |notice: &AccountNotice| (notice.planned_at, notice.id);
-    Ok(list.page(&uri, notices, position, NoticeBody::from))
+    let items: Vec<_> = found.rows.into_iter().map(NoticeBody::from).collect();
+    Ok(list.answer(&uri, items, found.next.as_ref()))
 }
 
 /// Marks a notice as read.
@@ -97,12 +99,6 @@ pub async fn read_notice(
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
 ) -> ApiResult<StatusCode> {
-    caller.actor().may(Operation::ReadNotices)?;
-    let now = web.service.now();
-    let mut tx = web.service.store().begin_short().await?;
-    if !tx.mark_notice_read(&caller.person.key, id, now).await? {
-        return Err(ApiError::not_found());
-    }
-    tx.commit().await?;
+    web.service.read_notice(&caller.access, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

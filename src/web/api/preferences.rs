@@ -60,7 +60,7 @@ impl From<Preference> for PreferenceBody {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct UpdatePreferences {
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["7d", "1d"]))]
+    #[schema(value_type = Option<Vec<String>>, max_items = 10, example = json!(["7d", "1d"]))]
     steps: Option<Option<Vec<String>>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, example = "mail")]
@@ -157,7 +157,8 @@ pub async fn show_preferences(
     Ok(answer(found))
 }
 
-/// Changes the caller's preferences. The last warning about a token that was used within 7 days cannot be switched off.
+/// Changes the caller's preferences, with a token of their only account or of none. The last warning about a token that
+/// was used within 7 days cannot be switched off.
 #[utoipa::path(
     patch,
     path = "/api/v1/preferences",
@@ -175,7 +176,7 @@ pub async fn update_preferences(
     request: ApiBody,
 ) -> ApiResult<Response<Body>> {
     let (actor, person) = (caller.actor(), person(&caller)?);
-    actor.may(crate::domain::service::Operation::WritePreferences)?;
+    web.service.may_set_preference(&actor, person)?;
     let known = web.service.find_preference(&actor, person).await?;
     precondition.require(known.version)?;
     let change = request.patch::<UpdatePreferences>().await?.read()?;

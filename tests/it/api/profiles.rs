@@ -190,10 +190,14 @@ fn text(body: &Value, name: &str) -> String {
 
 /// A call of the token endpoint.
 async fn form(api: &Api, token: &str, body: &str) -> Value {
+    post_form(api, "/oauth2/token", token, body).await
+}
+
+pub async fn post_form(api: &Api, path: &str, token: &str, body: &str) -> Value {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let length = body.len();
     let request = format!(
-        "POST /oauth2/token HTTP/1.1\r\nHost: lapsed\r\nConnection: close\r\n{}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: lapsed\r\nConnection: close\r\n{}\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}",
         bearer(token)
     );
