@@ -32,7 +32,7 @@ use crate::language::Languages;
 use crate::listener::{Listener, Share};
 
 pub use address::ClientAddress;
-pub use pages::{LinkMail, LinkMailer, sign_in_link};
+pub use portal::link_mail::{LinkMail, LinkMailer, sign_in_link};
 pub use portal::templates::Error as TemplateError;
 use portal::templates::PageTemplates;
 pub use state::{AppState, Mailer, Settings, SourcePages, Web};

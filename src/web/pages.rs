@@ -26,8 +26,6 @@ use super::portal::error::PageError;
 use super::portal::{assets, layer};
 use super::state::AppState;
 
-pub use sign_in::{LinkMail, LinkMailer, sign_in_link};
-
 /// Every page, with what surrounds it. They are in no document of the API.
 pub fn routes(web: &AppState) -> Router<AppState> {
     Router::new()

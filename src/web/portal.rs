@@ -7,6 +7,7 @@ pub mod form;
 pub mod frame;
 pub mod headers;
 pub mod layer;
+pub mod link_mail;
 pub mod session;
 pub mod templates;
 pub mod words;

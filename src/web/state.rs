@@ -21,7 +21,7 @@ use super::address::{ClientAddress, find_client, is_trusted};
 use super::counts::{Counts, RequestCounts};
 use super::credential::Forms;
 use super::failures::RateLimit;
-use super::pages::LinkMailer;
+use super::portal::link_mail::LinkMailer;
 use super::portal::templates::{Error as TemplateError, PageTemplates};
 use super::problem::ApiError;
 use crate::domain::TokenId;

@@ -17,6 +17,7 @@ mod nocodb;
 #[path = "../support/secret_forms.rs"]
 mod secret_forms;
 mod service_watch;
+mod sessions;
 mod sql;
 mod store;
 mod unreadable;

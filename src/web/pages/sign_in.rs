@@ -1,57 +1,21 @@
 //! `/sign-in`: by a link, which is mailed or printed at the command line.
 
-use async_trait::async_trait;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::site::see_other;
+use crate::domain::Address;
 use crate::domain::service::Actor;
-use crate::domain::{Address, Preference};
 use crate::language::phrase;
 use crate::service::sign_in::{LINK_TTL, LinkState, OneTimeText, SignIn};
 use crate::web::portal::cookies;
 use crate::web::portal::error::{PageError, PageResult};
 use crate::web::portal::form::Form;
 use crate::web::portal::frame::{View, page, page_with_status};
+use crate::web::portal::link_mail::{LinkMail, sign_in_link};
 use crate::web::portal::session::{Visitor, safe_next};
 use crate::web::state::{AppState, RequestContext};
-
-/// A mail with a link, to be sent at once.
-#[derive(Debug)]
-pub struct LinkMail {
-    pub to: Address,
-    pub link: SecretString,
-    pub now: DateTime<Utc>,
-    pub ttl: TimeDelta,
-    /// How the person wants to be written to.
-    pub preference: Preference,
-}
-
-/// Sends mails with links.
-#[async_trait]
-pub trait LinkMailer: Send + Sync {
-    /// One attempt.
-    ///
-    /// # Errors
-    /// Says why the mail was not sent.
-    async fn send(&self, mail: LinkMail) -> Result<(), String>;
-}
-
-/// The address of a link.
-pub fn sign_in_link(portal: &Url, text: &OneTimeText, next: Option<&str>) -> String {
-    let portal = portal.as_str().trim_end_matches('/');
-    let mut link = format!("{portal}/sign-in/link/{}", text.expose());
-    if let Some(next) = next {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("next", next);
-        link += &format!("?{}", query.finish());
-    }
-    link
-}
 
 #[derive(Debug, Deserialize)]
 pub struct NextQuery {
@@ -254,7 +218,6 @@ pub async fn show_link(
 pub async fn sign_in(
     State(web): State<AppState>,
     visitor: Visitor,
-    context: RequestContext,
     Path(text): Path<String>,
     headers: HeaderMap,
     form: Form,
@@ -286,7 +249,6 @@ pub async fn sign_in(
             Ok(response)
         }
         SignIn::WrongNumber => {
-            let _ = web.failures.take(context.client());
             let state = web
                 .service
                 .find_sign_in_link(&text, browser.as_ref())
