@@ -25,7 +25,7 @@ pub use self::catalog::{PhraseError, group_digits};
 pub use self::error::Error;
 pub use self::files::BUILT_IN;
 use self::files::ENGLISH;
-pub use self::helper::{markup, register, to_html};
+pub use self::helper::{register, register_markup, to_html};
 pub use self::times::{clock, date, utc_offset};
 
 /// All languages; load again to reload.
@@ -76,18 +76,27 @@ impl Languages {
     /// The language of the first wish that can be fulfilled; English, if none can. A wish is a tag, or a list in the
     /// form of `Accept-Language`.
     pub fn choose<'a>(&self, wishes: impl IntoIterator<Item = &'a str>) -> Language {
+        let mut wishes = wishes.into_iter();
+        let found = wishes.find_map(|wish| self.find(wish));
+        found.unwrap_or_else(|| self.english())
+    }
+
+    /// The language of a wish, if there is one.
+    pub fn find(&self, wish: &str) -> Option<Language> {
         let known: Vec<_> = self.catalogs.keys().cloned().collect();
-        for wish in wishes {
-            let tags = parse_wish(wish);
-            let lookup = NegotiationStrategy::Lookup;
-            let fitting = fluent_langneg::negotiate_languages(&tags, &known, None, lookup);
-            if let Some(tag) = fitting.first()
-                && let Some(own) = self.catalogs.get(*tag)
-            {
-                return self.language(Arc::clone(own));
-            }
-        }
-        self.english()
+        let tags = parse_wish(wish);
+        let lookup = NegotiationStrategy::Lookup;
+        let fitting = fluent_langneg::negotiate_languages(&tags, &known, None, lookup);
+        let own = self.catalogs.get(*fitting.first()?)?;
+        Some(self.language(Arc::clone(own)))
+    }
+
+    /// The language of a wish that must be fulfilled.
+    pub fn require(&self, wish: &str) -> Result<Language, Error> {
+        self.find(wish).ok_or_else(|| Error::Unavailable {
+            wish: wish.to_owned(),
+            known: self.tags().collect::<Vec<_>>().join(", "),
+        })
     }
 
     fn language(&self, own: Arc<Catalog>) -> Language {
@@ -96,6 +105,12 @@ impl Languages {
             english: Arc::clone(&self.english),
         }
     }
+}
+
+/// Whether a text is the tag of a language (BCP 47), such as `de` or `pt-BR`.
+pub fn is_tag(text: &str) -> bool {
+    text.parse::<LanguageIdentifier>()
+        .is_ok_and(|tag| !tag.language.is_empty())
 }
 
 /// The tags of a list with weights (RFC 9110 §12.5.4), the most wanted first.

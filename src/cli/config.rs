@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::args::{ConfigCommand, ConfigTemplates};
 use super::exit::{Exit, Result};
 use super::output::{self, print_line};
+use crate::language;
 use crate::notify::template::BUILT_IN;
 
 pub(super) const EXAMPLE: &str = include_str!("../../lapsed.example.toml");
@@ -24,7 +25,9 @@ pub(super) fn config(command: &ConfigCommand) -> Result<Exit> {
 }
 
 fn write_templates(args: &ConfigTemplates) -> Result<()> {
-    for (name, text) in BUILT_IN {
+    let languages = language::BUILT_IN.iter().flat_map(|(_, files)| *files);
+    let files = || BUILT_IN.iter().chain(languages.clone());
+    for (name, text) in files() {
         let path = args.out.join(name);
         let failed = || format!("cannot write {}", path.display());
         if let Some(folder) = path.parent() {
@@ -33,7 +36,7 @@ fn write_templates(args: &ConfigTemplates) -> Result<()> {
         let mut file = std::fs::File::create_new(&path).with_context(failed)?;
         file.write_all(text.as_bytes()).with_context(failed)?;
     }
-    let (count, out) = (BUILT_IN.len(), args.out.display());
-    print_line(&format!("wrote {count} templates to {out}"))?;
+    let (count, out) = (files().count(), args.out.display());
+    print_line(&format!("wrote {count} files to {out}"))?;
     Ok(())
 }

@@ -32,10 +32,17 @@ pub(super) fn preview(context: &Context, args: &Preview) -> Result<Exit> {
             .as_deref()
             .is_none_or(|template| sample.letter.kind().as_str() == template)
     };
-    let samples: Vec<Sample> = sample::all(context.clock.now())
+    let mut samples: Vec<Sample> = sample::all(context.clock.now())
         .into_iter()
         .filter(is_wanted)
         .collect();
+    if let Some(language) = &args.language {
+        let language = templates.languages().require(language);
+        let tag = language.map_err(Failure::usage)?.tag();
+        for sample in &mut samples {
+            sample.letter.language = Some(tag.clone());
+        }
+    }
     let Some(folder) = &args.out else {
         for sample in &samples {
             let rendering = templates.render(&sample.letter, &installation)?;
@@ -89,6 +96,7 @@ pub(super) async fn send_test(context: &Context, args: SendTest) -> Result<Exit>
         reference: engine::new_id(now).simple().to_string(),
         to: args.address.clone(),
         zone: config.policy.zone,
+        language: None,
         now,
         entries: vec![Entry::Test],
         unlisted: Vec::new(),

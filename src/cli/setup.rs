@@ -290,7 +290,13 @@ fn build_mailer_with(config: &Config, transport: Transport) -> Result<Arc<Mailer
 }
 
 pub(super) fn load_templates(config: &Config) -> Result<Templates> {
-    Ok(Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?)
+    let templates = Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?;
+    if let Some(language) = &config.mail_identity.installation.language {
+        let found = templates.languages().require(language);
+        let named = |error| Failure::config(anyhow::anyhow!("notify.language: {error}"));
+        found.map_err(named)?;
+    }
+    Ok(templates)
 }
 
 fn build_transport(config: &Config) -> Result<Transport> {

@@ -149,6 +149,7 @@ impl LinkMailer for SignInMails {
             reference: engine::new_id(mail.now).simple().to_string(),
             to: mail.to,
             zone: mail.preference.timezone.unwrap_or(self.zone),
+            language: mail.preference.language,
             now: mail.now,
             entries: vec![Entry::SignIn(entry)],
             unlisted: Vec::new(),

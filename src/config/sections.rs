@@ -25,6 +25,7 @@ use crate::domain::{
     Step, account_key,
 };
 use crate::engine::{Delivery, Retention};
+use crate::language::is_tag;
 use crate::nearest::nearest;
 use crate::notify::message::MailIdentity;
 use crate::notify::view::Installation;
@@ -259,6 +260,7 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
     let installation = Installation {
         base_url: table.optional("base_url", page_template),
         contact: table.optional("contact", line),
+        language: Some(table.or_default("language", "en".to_owned(), language)),
         sources: BTreeMap::new(),
     };
     let reply_to = table.optional("reply_to", mailbox);
@@ -429,6 +431,16 @@ pub(super) fn line(field: &Field<'_>) -> Parsed<String> {
     match text::one_line(text, text::MAX_TEXT) {
         line if line.is_empty() => Err("is empty; leave the key out".to_owned()),
         line => Ok(line),
+    }
+}
+
+/// Whether there is such a language is known when the phrases are read.
+fn language(field: &Field<'_>) -> Parsed<String> {
+    let tag = field.text()?;
+    if is_tag(tag) {
+        Ok(tag.to_owned())
+    } else {
+        Err("is not the tag of a language; write for example de or pt-BR".to_owned())
     }
 }
 

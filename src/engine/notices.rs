@@ -10,6 +10,7 @@ use crate::domain::{
     AccountAdmins, Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, TokenId, Topic,
     Wishes,
 };
+use crate::notify::letter::OwnerGap;
 use crate::store::{self, ClaimedMail, MailNotice, Tx};
 use crate::time::MAX_INSTANT;
 use crate::time::shift;
@@ -64,17 +65,21 @@ impl Audience {
     }
 
     /// Why no owner of the token gets a mail; `None` if one does.
-    pub fn why_not_owners(&self, token: &Token) -> Option<String> {
+    pub fn why_not_owners(&self, token: &Token) -> Option<Vec<OwnerGap>> {
         let lost = self.lost.get(&token.id).map_or(&[][..], Vec::as_slice);
         let why = |owner: &Address| {
             if lost.contains(owner) {
-                return Some(format!("{} lost access", owner.readable()));
+                return Some(OwnerGap::LostAccess {
+                    owner: owner.clone(),
+                    evidence: None,
+                });
             }
-            let reply = self.dead.0.get(owner.key())?;
-            Some(format!("mail to {} is refused ({reply})", owner.readable()))
+            Some(OwnerGap::Refused {
+                owner: owner.clone(),
+                reply: self.dead.0.get(owner.key())?.clone(),
+            })
         };
-        let reasons: Option<Vec<_>> = token.owners().map(why).collect();
-        Some(reasons?.join(", "))
+        token.owners().map(why).collect()
     }
 
     pub fn recipients(&self, policy: &Policy, token: &Token) -> Vec<Recipient> {

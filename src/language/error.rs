@@ -20,6 +20,8 @@ pub enum Error {
     Tag { path: PathBuf },
     #[error("{} is not a file of phrases; these are named FILE.ftl", path.display())]
     Name { path: PathBuf },
+    #[error("there is no language {wish:?}; there are {known}")]
+    Unavailable { wish: String, known: String },
     #[error("{file}:{line}: {reason}")]
     Phrase {
         file: String,

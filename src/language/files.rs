@@ -19,7 +19,7 @@ const MAX_REASON: usize = 200;
 
 macro_rules! built_in {
     ($tag:literal) => {
-        built_in!($tag, "common.ftl", "pages.ftl")
+        built_in!($tag, "common.ftl", "mails.ftl", "pages.ftl")
     };
     ($tag:literal, $($file:literal),+) => {
         ($tag, &[$((

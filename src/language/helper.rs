@@ -20,14 +20,28 @@ const FIRST_MARK: u32 = 0xf_0000;
 
 struct Phrase(Arc<Languages>);
 
-/// Adds the helper `t`, and `strong`, which makes its text bold.
+type Escape<'a> = &'a dyn Fn(&str) -> String;
+/// Writes a value as HTML; `None` if it cannot.
+type MarkupWriter = fn(&Json, Escape<'_>) -> Option<String>;
+
+/// Adds the helper `t`, and `strong` and `code` for its values.
 pub fn register(registry: &mut Handlebars<'_>, languages: Arc<Languages>) {
     registry.register_helper("t", Box::new(Phrase(languages)));
-    registry.register_helper("strong", Box::new(Strong));
+    register_markup(registry, "strong", |value, escape| {
+        Some(format!("<strong>{}</strong>", to_html(value, escape)))
+    });
+    register_markup(registry, "code", |value, escape| {
+        Some(format!("<code>{}</code>", to_html(value, escape)))
+    });
+}
+
+/// Adds a helper that makes markup of its value: `{{NAME value}}`, or for a value of `t`.
+pub fn register_markup(registry: &mut Handlebars<'_>, name: &'static str, write: MarkupWriter) {
+    registry.register_helper(name, Box::new(Markup { name, write }));
 }
 
 /// HTML that templates do not escape again.
-pub fn markup(html: &str) -> Json {
+fn markup(html: &str) -> Json {
     json!({ HTML: html })
 }
 
@@ -117,9 +131,26 @@ impl HelperDef for Phrase {
     }
 }
 
-struct Strong;
+struct Markup {
+    name: &'static str,
+    write: MarkupWriter,
+}
 
-impl HelperDef for Strong {
+impl Markup {
+    fn write(&self, helper: &Helper<'_>, escape: Escape<'_>) -> Result<String, RenderError> {
+        let Self { name, write } = self;
+        let value = helper.param(0);
+        let value = value.ok_or_else(|| failure(format!("{name} needs a value")))?;
+        if value.is_value_missing() {
+            let path = value.relative_path().cloned();
+            return Err(RenderErrorReason::MissingVariable(path).into());
+        }
+        write(value.value(), escape)
+            .ok_or_else(|| failure(format!("{name} cannot show {}", value.value())))
+    }
+}
+
+impl HelperDef for Markup {
     fn call_inner<'reg: 'rc, 'rc>(
         &self,
         helper: &Helper<'rc>,
@@ -127,17 +158,20 @@ impl HelperDef for Strong {
         _: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
-        let text = helper
-            .param(0)
-            .ok_or_else(|| failure("strong needs a text"))?;
-        if text.is_value_missing() {
-            let path = text.relative_path().cloned();
-            return Err(RenderErrorReason::MissingVariable(path).into());
-        }
-        let html = to_html(text.value(), registry.get_escape_fn());
-        Ok(ScopedJson::Derived(markup(&format!(
-            "<strong>{html}</strong>"
-        ))))
+        let html = self.write(helper, registry.get_escape_fn())?;
+        Ok(ScopedJson::Derived(markup(&html)))
+    }
+
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let html = self.write(helper, registry.get_escape_fn())?;
+        Ok(out.write(&html)?)
     }
 }
 

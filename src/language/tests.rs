@@ -99,7 +99,10 @@ fn asked() -> Vec<(String, String, BTreeSet<String>)> {
     for (file, text) in sources {
         let is_code = |line: &&str| !line.trim_start().starts_with("//");
         let text = text.lines().filter(is_code).collect::<Vec<_>>().join("\n");
-        let calls = text.split("phrase!(").skip(1).filter_map(asked_in_code);
+        let calls = text
+            .match_indices("phrase!(")
+            .map(|(at, _)| &text[at + 8..]);
+        let calls = calls.filter_map(asked_in_code);
         all.extend(calls.map(|(id, values)| (file.clone(), id, values)));
         // Asked for by the catalog itself.
         if file.ends_with("language/catalog.rs") {

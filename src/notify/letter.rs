@@ -16,6 +16,8 @@ pub struct Letter {
     pub reference: String,
     pub to: Address,
     pub zone: Tz,
+    /// What the recipient prefers, as a tag; `None` is as configured.
+    pub language: Option<String>,
     /// The time of this attempt; relative times count from here.
     pub now: DateTime<Utc>,
     /// Most urgent first; never empty.
@@ -161,13 +163,37 @@ pub struct ExpiryEntry {
     pub step: Step,
     pub basis: Basis,
     pub due_at: DateTime<Utc>,
-    /// Why the issuer does not get the mail, if so: "mail to ada@example.org is refused", "the token has no
-    /// issuer", "the issuer lost access on 12 Nov 2026".
-    pub instead_of_issuer: Option<String>,
+    /// Why neither the issuer nor another owner gets the mail; empty if one does.
+    pub instead_of_issuer: Vec<OwnerGap>,
     /// Its page at the source.
     pub page: Option<String>,
-    /// What still uses it: `3 calls an hour still use it, from 10.1.2.3`.
-    pub still_used: Option<String>,
+    /// What still uses it.
+    pub still_used: Option<Callers>,
+}
+
+/// Why an owner of a token does not get a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnerGap {
+    /// The source names an issuer that could not be read; with the reason.
+    Unreadable(String),
+    NoIssuer,
+    LostAccess {
+        owner: Address,
+        evidence: Option<String>,
+    },
+    /// Their mail server refuses the mailbox.
+    Refused {
+        owner: Address,
+        reply: String,
+    },
+}
+
+/// What still uses an expired token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callers {
+    /// In the last 24 hours.
+    pub calls: i64,
+    pub addresses: Vec<IpAddr>,
 }
 
 impl ExpiryEntry {

@@ -13,11 +13,11 @@ use crate::domain::{
 };
 
 use super::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
-    SignInEntry, SummaryEntry, Unreachable,
+    AlertEntry, Callers, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, OwnerGap,
+    RevokedEntry, SignInEntry, SummaryEntry, Unreachable,
 };
 
-use parts::{address, entry, letter, page_of};
+use parts::{address, entry, letter, page_of, refused};
 pub use parts::{now, token};
 use service::{of_service, old_secret, old_secret_bare, stopped};
 
@@ -87,7 +87,7 @@ fn at_fixed_time() -> Vec<Sample> {
 fn expiring() -> Letter {
     let mut entry = entry(token("ci-deploy"), 7);
     entry.basis = Basis::AccountAdmin;
-    entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
+    entry.instead_of_issuer = vec![refused()];
     entry.page = Some(page_of(&entry.token));
     let mut letter = letter("01", vec![Entry::Expiry(entry)]);
     letter.to = address("acme-admin@example.org");
@@ -149,7 +149,10 @@ fn still_used() -> Letter {
     let mut letter = expired();
     if let Some(Entry::Expiry(entry)) = letter.entries.first_mut() {
         entry.token = of_service(entry.token.clone());
-        entry.still_used = Some("3 calls an hour still use it, from 10.1.2.3".to_owned());
+        entry.still_used = Some(Callers {
+            calls: 80,
+            addresses: vec![[10, 1, 2, 3].into()],
+        });
     }
     letter
 }
@@ -168,7 +171,10 @@ fn late() -> Letter {
     token.expiry = Expiry::At(now() - TimeDelta::days(2));
     let mut entry = entry(token, 1);
     entry.basis = Basis::Admin;
-    entry.instead_of_issuer = Some("the issuer lost access on 12 Nov 2026".to_owned());
+    entry.instead_of_issuer = vec![OwnerGap::LostAccess {
+        owner: address("ada@example.org"),
+        evidence: Some("hr: status \"disabled\" in people.csv, line 7".to_owned()),
+    }];
     letter("05", vec![Entry::Expiry(entry)])
 }
 
@@ -203,9 +209,7 @@ fn outdated(days: i64) -> Letter {
         entry.step = Step::from_seconds(86_400);
         entry.basis = Basis::Admin;
         let reason = "\"svc-deploy\" is not a mail address; write it as name@example.org";
-        entry.instead_of_issuer = Some(format!(
-            "its source names an issuer that could not be read ({reason})"
-        ));
+        entry.instead_of_issuer = vec![OwnerGap::Unreadable(reason.to_owned())];
         let unreadable = [
             (column::ISSUER, reason),
             (column::EXPIRES_AT, "\"soon\" is not a date"),
@@ -285,7 +289,7 @@ fn one_of_many(n: i64) -> ExpiryEntry {
     let mut entry = entry(token, 7);
     entry.basis = Basis::Admin;
     if n % 5 == 0 {
-        entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
+        entry.instead_of_issuer = vec![refused()];
     }
     entry
 }

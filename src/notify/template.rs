@@ -1,7 +1,10 @@
 //! Loads the templates, built in or overridden by files of a folder, and renders letters. All templates
 //! are rendered with every sample before they are used.
 
+mod link;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use handlebars::template::{HelperTemplate, TemplateElement};
 use handlebars::{Context, Handlebars, RenderErrorReason, Template};
@@ -11,6 +14,7 @@ use super::letter::{Kind, Letter};
 use super::view::{self, Installation, SourceInfo};
 use super::{sample, wording};
 use crate::files::{list_folder, read_text};
+use crate::language::{self, Language, Languages};
 use crate::nearest::nearest;
 use crate::text;
 
@@ -70,6 +74,7 @@ pub struct Templates {
     text: Handlebars<'static>,
     html: Handlebars<'static>,
     overrides: Vec<(&'static str, PathBuf)>,
+    languages: Arc<Languages>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +87,8 @@ pub struct Rendering {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Language(#[from] language::Error),
     #[error("cannot read the template folder {}", path.display())]
     Folder {
         path: PathBuf,
@@ -121,12 +128,17 @@ pub enum Error {
 }
 
 impl Templates {
-    /// Compiles the built-in templates and their overrides in `folder`, and renders all samples with them.
+    /// Compiles the built-in templates and their overrides in `folder`, and renders all samples with them in every
+    /// language.
     pub fn load(folder: Option<&Path>) -> Result<Self, Error> {
+        let languages = Arc::new(Languages::load(folder)?);
+        let mut html = registry(handlebars::html_escape, &languages);
+        link::register(&mut html);
         let mut templates = Self {
-            text: registry(handlebars::no_escape),
-            html: registry(handlebars::html_escape),
+            text: registry(handlebars::no_escape, &languages),
+            html,
             overrides: Vec::new(),
+            languages,
         };
         for source in load_sources(folder)? {
             templates.add(source)?;
@@ -135,8 +147,17 @@ impl Templates {
         Ok(templates)
     }
 
+    /// Renders the letter in the language that its recipient prefers, or in that of the installation.
     pub fn render(&self, letter: &Letter, installation: &Installation) -> Result<Rendering, Error> {
-        self.render_for(letter, installation, &format!("mail {}", letter.reference))
+        let wishes = [&letter.language, &installation.language];
+        let wishes = wishes.into_iter().flatten().map(String::as_str);
+        let language = self.languages.choose(wishes);
+        let mail = format!("mail {}", letter.reference);
+        self.render_in(&language, letter, installation, &mail)
+    }
+
+    pub fn languages(&self) -> &Arc<Languages> {
+        &self.languages
     }
 
     fn add(&mut self, source: Source) -> Result<(), Error> {
@@ -158,26 +179,30 @@ impl Templates {
         let full = Installation {
             base_url: Some("https://wiki.example.org/tokens/{id}".to_owned()),
             contact: Some("platform@example.org".to_owned()),
+            language: None,
             sources: [("exports".to_owned(), full_info())].into(),
         };
         for sample in sample::all(sample::now()) {
             let mail = format!("the sample {}", sample.name);
-            self.render_for(&sample.letter, &Installation::default(), &mail)?;
-            self.render_for(&sample.letter, &full, &mail)?;
+            for language in self.languages.iter() {
+                self.render_in(&language, &sample.letter, &Installation::default(), &mail)?;
+                self.render_in(&language, &sample.letter, &full, &mail)?;
+            }
         }
         Ok(())
     }
 
     /// Lists fewer tokens until the mail is short enough.
-    fn render_for(
+    fn render_in(
         &self,
+        language: &Language,
         letter: &Letter,
         installation: &Installation,
         mail: &str,
     ) -> Result<Rendering, Error> {
         let mut limit = MAX_LISTED;
         loop {
-            let view = view::build(letter, installation, limit);
+            let view = view::build(letter, installation, language, limit);
             let rendering = self.render_once(letter.kind(), view.variables, mail)?;
             let length = rendering.text.chars().count();
             let size = encoded_len(&rendering.html);
@@ -246,12 +271,13 @@ fn full_info() -> SourceInfo {
     }
 }
 
-fn registry(escape: fn(&str) -> String) -> Handlebars<'static> {
+fn registry(escape: fn(&str) -> String, languages: &Arc<Languages>) -> Handlebars<'static> {
     let mut registry = Handlebars::new();
     registry.set_strict_mode(true);
     registry.register_escape_fn(escape);
     // Templates must not write to the log.
     registry.unregister_helper("log");
+    language::register(&mut registry, Arc::clone(languages));
     registry
 }
 

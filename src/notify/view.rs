@@ -1,8 +1,10 @@
-//! Builds the variables of the templates from a letter. Phrases are made here; templates choose which to
-//! show and add the sentences around them.
+//! Builds the variables of the templates from a letter: what depends on data. Templates choose which to show, and
+//! ask for the sentences around them.
 
+mod facts;
 mod installation;
 mod list;
+mod mail;
 mod parts;
 mod summary;
 mod tokens;
@@ -16,13 +18,15 @@ use serde_json::{Map, Value};
 
 use crate::domain::{Basis, When};
 
+use self::facts::{Fact, Facts};
 pub use self::installation::{Installation, SourceInfo};
 use self::list::List;
+use self::mail::Mail;
 use self::parts::{Alert, LastUse, Link, TokenFacts, shell_quote};
 use self::summary::Summary;
-use self::tokens::{Item, Tokens};
+use self::tokens::{Item, Section, Tokens};
 use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry, SignInEntry};
-use super::wording;
+use crate::language::{Language, phrase};
 use crate::text;
 
 #[derive(Debug)]
@@ -33,25 +37,28 @@ pub struct View {
 }
 
 /// Lists at most `limit` tokens or findings individually.
-pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) -> View {
-    let frame = Frame::new(letter, installation);
-    let tokens = Tokens::new(letter, installation);
+pub(super) fn build(
+    letter: &Letter,
+    installation: &Installation,
+    language: &Language,
+    limit: usize,
+) -> View {
+    let mail = Mail {
+        letter,
+        language,
+        installation,
+    };
+    let frame = Frame::new(mail);
+    let tokens = Tokens::new(mail);
     let (mut variables, listed) = match (letter.entries.as_slice(), tokens.items.as_slice()) {
-        ([Entry::Expiry(entry)], [item]) => (
-            to_object(&Expiry::new(entry, item, letter, installation)),
-            1,
-        ),
-        ([Entry::Ended(entry)], [item]) => {
-            (to_object(&Ended::new(entry, item, letter, installation)), 1)
-        }
-        ([Entry::OldSecret(entry)], _) => {
-            (to_object(&OldSecret::new(entry, letter, installation)), 1)
-        }
+        ([Entry::Expiry(entry)], [item]) => (to_object(&Expiry::new(entry, item, mail)), 1),
+        ([Entry::Ended(entry)], [item]) => (to_object(&Ended::new(entry, item, mail)), 1),
+        ([Entry::OldSecret(entry)], _) => (to_object(&OldSecret::new(entry, mail)), 1),
         ([Entry::Test], _) => (Map::new(), 0),
-        ([Entry::SignIn(entry)], _) => (sign_in(entry, letter), 0),
+        ([Entry::SignIn(entry)], _) => (sign_in(entry, mail), 0),
         ([Entry::Alert(entry)], _) => (to_object(&Alert::new(entry)), 0),
         ([Entry::Summary(entry)], _) => {
-            let summary = Summary::new(entry, letter, limit);
+            let summary = Summary::new(entry, mail, limit);
             (to_object(&summary), summary.listed)
         }
         _ => {
@@ -63,8 +70,8 @@ pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) 
     View { variables, listed }
 }
 
-fn sign_in(entry: &SignInEntry, letter: &Letter) -> Map<String, Value> {
-    let until = wording::date_time(entry.until, letter.zone);
+fn sign_in(entry: &SignInEntry, mail: Mail<'_>) -> Map<String, Value> {
+    let until = mail.date_time(entry.until);
     let link = entry.link.expose_secret();
     [("link_url", link.into()), ("until", until.into())]
         .map(|(name, value)| (name.to_owned(), value))
@@ -81,6 +88,9 @@ fn to_object(view: &impl Serialize) -> Map<String, Value> {
 
 #[derive(Serialize)]
 struct Frame {
+    /// Its tag.
+    language: String,
+    direction: &'static str,
     written: String,
     /// Why the recipient gets it: `you issued this token`.
     why: String,
@@ -100,7 +110,12 @@ struct Unreached {
 }
 
 impl Frame {
-    fn new(letter: &Letter, installation: &Installation) -> Self {
+    fn new(mail: Mail<'_>) -> Self {
+        let Mail {
+            letter,
+            language,
+            installation,
+        } = mail;
         let tokens = letter.entries.iter().filter_map(Entry::token);
         let sources: BTreeSet<&str> = tokens.map(|token| token.source.as_str()).collect();
         let unreachable = letter
@@ -112,8 +127,10 @@ impl Frame {
                 reason: text::one_line(&unreachable.reason, text::MAX_TEXT),
             });
         Self {
-            written: wording::date_time(letter.now, letter.zone),
-            why: reason_for_recipient(letter),
+            language: language.tag(),
+            direction: language.direction(),
+            written: mail.date_time(letter.now),
+            why: reason_for_recipient(mail),
             check_command: check_command(letter),
             check_source: match sources.first() {
                 Some(source) if sources.len() == 1 => Some(text::one_line(
@@ -146,12 +163,15 @@ fn check_command(letter: &Letter) -> String {
     format!("lapsed notice list --recipient {recipient}")
 }
 
-fn reason_for_recipient(letter: &Letter) -> String {
+fn reason_for_recipient(mail: Mail<'_>) -> String {
+    let Mail {
+        letter, language, ..
+    } = mail;
     if let [Entry::Test] = letter.entries.as_slice() {
-        return "an operator sent a test to your address".to_owned();
+        return phrase!(language, "why-test");
     }
     if let [Entry::SignIn(_)] = letter.entries.as_slice() {
-        return "somebody asked to sign in with your address".to_owned();
+        return phrase!(language, "why-sign-in");
     }
     let (mut is_issuer, mut is_owner) = (false, false);
     let mut is_admin = false;
@@ -170,23 +190,25 @@ fn reason_for_recipient(letter: &Letter) -> String {
     let mut reasons = Vec::new();
     if is_issuer || is_owner {
         let tokens = letter.entries.iter().filter_map(Entry::token).count();
-        let what = if tokens == 1 {
-            "this token"
-        } else if is_admin || !accounts.is_empty() {
-            "some of these tokens"
-        } else {
-            "these tokens"
+        let tokens = match tokens {
+            1 => "one",
+            _ if is_admin || !accounts.is_empty() => "some",
+            _ => "all",
         };
-        let verb = if is_owner { "own" } else { "issued" };
-        reasons.push(format!("you {verb} {what}"));
+        reasons.push(if is_owner {
+            phrase!(language, "why-owner", tokens = tokens)
+        } else {
+            phrase!(language, "why-issuer", tokens = tokens)
+        });
     }
     if !accounts.is_empty() {
-        reasons.push(format!("you are an admin of {}", account_list(&accounts)));
+        reasons.push(reason_for_admin(&accounts, language));
     }
     if is_admin {
-        reasons.push("you are an administrator of lapsed".to_owned());
+        reasons.push(phrase!(language, "why-admin"));
     }
-    reasons.join(", and ")
+    let both = |first, second| phrase!(language, "why-both", first = first, second = second);
+    reasons.into_iter().reduce(both).unwrap_or_default()
 }
 
 fn is_issuer_of(entry: &Entry, letter: &Letter) -> bool {
@@ -194,31 +216,31 @@ fn is_issuer_of(entry: &Entry, letter: &Letter) -> bool {
     issuer == Some(&letter.to)
 }
 
-fn account_list(accounts: &BTreeSet<&str>) -> String {
+fn reason_for_admin(accounts: &BTreeSet<&str>, language: &Language) -> String {
     let mut names: Vec<String> = accounts
         .iter()
         .filter(|account| !account.is_empty())
         .take(5)
         .map(|account| text::isolated_line(account, text::MAX_SUBJECT_NAME))
         .collect();
-    if names.is_empty() {
-        return "the account".to_owned();
+    let count = names.len();
+    if count > 0 && accounts.len() > count {
+        names.push(phrase!(language, "others"));
     }
-    let noun = if names.len() == 1 {
-        "account"
-    } else {
-        "accounts"
-    };
-    if accounts.len() > names.len() {
-        names.push("others".to_owned());
-    }
-    format!("{noun} {}", names.join(", "))
+    let names = names.join(", ");
+    phrase!(
+        language,
+        "why-account-admin",
+        count = count,
+        accounts = names
+    )
 }
 
 /// One token that expires or has expired.
 #[derive(Serialize)]
 struct Expiry {
     token: TokenFacts,
+    facts: Vec<Fact>,
     /// Whether the recipient owns it.
     yours: bool,
     /// `Sat 28 Nov 2026`, in the recipient's zone; a plain date as the source wrote it.
@@ -227,6 +249,10 @@ struct Expiry {
     expires_at: String,
     /// Until the expiry: `7 days`.
     left: String,
+    /// `in 7 days`
+    ends_in: String,
+    /// `within 7 days`
+    ends_within: String,
     /// Since the expiry: `3 hours ago`.
     ago: String,
     last_use: LastUse,
@@ -242,30 +268,40 @@ struct Expiry {
 }
 
 impl Expiry {
-    fn new(
-        entry: &ExpiryEntry,
-        item: &Item<'_>,
-        letter: &Letter,
-        installation: &Installation,
-    ) -> Self {
-        let late = entry.is_late(letter.now);
+    fn new(entry: &ExpiryEntry, item: &Item<'_>, mail: Mail<'_>) -> Self {
+        let language = mail.language;
+        let token = TokenFacts::new(item.token, item.source, mail);
+        let last_use = item.last_use(mail);
+        let expires_at = mail.date_time(item.when);
+        let mut facts = Facts::new(&token, language);
+        facts.add_rights(&token, language);
+        facts.add_people(&token, language);
+        let label = match (item.is_by_policy(), item.section) {
+            (true, _) => phrase!(language, "fact-due"),
+            (false, Section::Expired) => phrase!(language, "fact-expired"),
+            (false, _) => phrase!(language, "fact-expires"),
+        };
+        facts.add(label, &expires_at);
+        facts.add(phrase!(language, "fact-last-use"), &last_use.when);
         Self {
-            token: TokenFacts::new(item.token, item.source, letter),
+            facts: facts.finish(&token, language),
+            token,
             yours: entry.basis == Basis::Issuer,
-            expires_on: wording::day(item.when, letter.zone),
-            expires_at: wording::date_time(item.when, letter.zone),
-            left: wording::left_until(item.when, letter.now),
-            ago: wording::ago_since(item.when, letter.now),
-            last_use: item.last_use(letter),
-            late: late.then(|| wording::date_time(entry.due_at, letter.zone)),
-            instead_of_issuer: entry
-                .instead_of_issuer
-                .as_ref()
-                .map(|reason| text::one_line(reason, text::MAX_TEXT)),
+            expires_on: mail.day(item.when),
+            expires_at,
+            left: language.left_until(item.when, mail.now()),
+            ends_in: language.in_until(item.when, mail.now()),
+            ends_within: language.deadline(item.when, mail.now()),
+            ago: language.ago_since(item.when, mail.now()),
+            last_use,
+            late: entry
+                .is_late(mail.now())
+                .then(|| mail.date_time(entry.due_at)),
+            instead_of_issuer: parts::explain_gaps(entry, language),
             by_policy: item.is_by_policy(),
             outdated: item.is_outdated(),
             page: Link::to_page(entry.page.as_deref()),
-            help: installation.help(&item.token.source),
+            help: mail.installation.help(&item.token.source),
         }
     }
 }
@@ -274,6 +310,7 @@ impl Expiry {
 #[derive(Serialize)]
 struct Ended {
     token: TokenFacts,
+    facts: Vec<Fact>,
     /// Whether the recipient owns it.
     yours: bool,
     by: String,
@@ -289,24 +326,31 @@ struct Ended {
 }
 
 impl Ended {
-    fn new(
-        entry: &EndedEntry,
-        item: &Item<'_>,
-        letter: &Letter,
-        installation: &Installation,
-    ) -> Self {
+    fn new(entry: &EndedEntry, item: &Item<'_>, mail: Mail<'_>) -> Self {
+        let language = mail.language;
+        let token = TokenFacts::new(item.token, item.source, mail);
+        let last_use = item.last_use(mail);
+        let by = text::one_line(&entry.by, text::MAX_NAME);
+        let revoked_at = mail.date_time(item.when);
+        let mut facts = Facts::new(&token, language);
+        facts.add_rights(&token, language);
+        facts.add_people(&token, language);
+        facts.add(phrase!(language, "fact-revoked"), &revoked_at);
+        facts.add(phrase!(language, "fact-revoked-by"), &by);
+        facts.add(phrase!(language, "fact-last-use"), &last_use.when);
         let reason = entry.reason.as_deref().unwrap_or_default();
         let reason = text::isolated_line(reason, text::MAX_TEXT);
         Self {
-            token: TokenFacts::new(item.token, item.source, letter),
+            facts: facts.finish(&token, language),
+            token,
             yours: entry.basis == Basis::Issuer,
-            by: text::one_line(&entry.by, text::MAX_NAME),
-            revoked_on: wording::day(item.when, letter.zone),
-            revoked_at: wording::date_time(item.when, letter.zone),
+            by,
+            revoked_on: mail.day(item.when),
+            revoked_at,
             reason: (!reason.is_empty()).then_some(reason),
-            last_use: item.last_use(letter),
+            last_use,
             page: Link::to_page(entry.page.as_deref()),
-            help: installation.help(&item.token.source),
+            help: mail.installation.help(&item.token.source),
         }
     }
 }
@@ -315,12 +359,15 @@ impl Ended {
 #[derive(Serialize)]
 struct OldSecret {
     token: TokenFacts,
+    facts: Vec<Fact>,
     /// Whether the recipient owns it.
     yours: bool,
     /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
     ends_at: String,
     /// `4 hours`.
     left: String,
+    /// `in 4 hours`
+    ends_in: String,
     /// Whether the old secret has ended meanwhile.
     over: bool,
     /// `10.1.2.3, 10.1.2.4`.
@@ -329,16 +376,28 @@ struct OldSecret {
 }
 
 impl OldSecret {
-    fn new(entry: &OldSecretEntry, letter: &Letter, installation: &Installation) -> Self {
-        let source = installation.source_title(&entry.token.source);
+    fn new(entry: &OldSecretEntry, mail: Mail<'_>) -> Self {
+        let language = mail.language;
+        let source = mail.installation.source_title(&entry.token.source);
+        let token = TokenFacts::new(&entry.token, source, mail);
         let addresses: Vec<_> = entry.addresses.iter().map(IpAddr::to_string).collect();
+        let addresses = (!addresses.is_empty()).then(|| addresses.join(", "));
+        let ends_at = mail.date_time(entry.ends_at);
+        let mut facts = Facts::new(&token, language);
+        facts.add_people(&token, language);
+        facts.add(phrase!(language, "fact-old-until"), &ends_at);
+        let from = addresses.clone();
+        let from = from.unwrap_or_else(|| phrase!(language, "unknown-address"));
+        facts.add(phrase!(language, "fact-used-from"), &from);
         Self {
-            token: TokenFacts::new(&entry.token, source, letter),
+            facts: facts.finish(&token, language),
+            token,
             yours: entry.basis == Basis::Issuer,
-            ends_at: wording::date_time(entry.ends_at, letter.zone),
-            left: wording::left_until(When::from(entry.ends_at), letter.now),
-            over: entry.ends_at <= letter.now,
-            addresses: (!addresses.is_empty()).then(|| addresses.join(", ")),
+            ends_at,
+            left: language.left_until(When::from(entry.ends_at), mail.now()),
+            ends_in: language.in_until(When::from(entry.ends_at), mail.now()),
+            over: entry.ends_at <= mail.now(),
+            addresses,
             page: Link::to_page(entry.page.as_deref()),
         }
     }

@@ -29,6 +29,7 @@ mod ghosts;
 mod hostile_names;
 mod keycloak;
 mod kills;
+mod languages;
 mod ldap;
 mod life;
 mod listed;

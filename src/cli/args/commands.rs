@@ -387,6 +387,9 @@ pub struct Preview {
     /// Write files to this folder instead of printing
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Language, such as de [default: notify.language]
+    #[arg(long, value_name = "LANGUAGE")]
+    pub language: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -23,7 +23,7 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
         "log.format = 'yaml'",
     ]), @"
     lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory, service, web)
-    lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, contact, reply_to)
+    lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, contact, language, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
     lapsed.toml:3:8: source[0].kind: unknown value `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
     lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, steps, timezone, kind, path, dates, never, date_format, items, extra, encoding, columns)

@@ -11,10 +11,9 @@ use crate::domain::{Backoff, Preference, Step, Token, TokenId, Topic, When, colu
 use crate::engine::common::{Error, MAX_SKEW_FACTOR};
 use crate::engine::notices::Audience;
 use crate::notify::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry, OpenCount, OpenFinding,
-    RevokedEntry, SummaryEntry, UnlistedTokens, Unreachable,
+    AlertEntry, Callers, EndedEntry, Entry, ExpiryEntry, Letter, OldSecretEntry, OpenCount,
+    OpenFinding, OwnerGap, RevokedEntry, SummaryEntry, UnlistedTokens, Unreachable,
 };
-use crate::notify::wording::quantity;
 use crate::sources::Source;
 use crate::store::{
     ClaimedMail, ContentRow, FindingCount, FindingRow, Holder, MailContent, MailRecord, Store, Tx,
@@ -146,11 +145,11 @@ pub(super) struct Known {
     /// Of tokens with several owners.
     audience: Option<Audience>,
     /// What still uses expired tokens.
-    callers: HashMap<TokenId, String>,
+    callers: HashMap<TokenId, Callers>,
     /// When old secrets that are still used end, and where their tokens were used from.
     old_secrets: HashMap<TokenId, (DateTime<Utc>, Vec<IpAddr>)>,
-    /// The zones that recipients chose, by the keys of their addresses.
-    zones: HashMap<String, Tz>,
+    /// By the keys of their addresses.
+    preferences: HashMap<String, Preference>,
 }
 
 async fn load_known(
@@ -186,13 +185,13 @@ async fn load_known(
     let old_secrets = load_old_secrets(tx, contents).await?;
     let people: Vec<_> = mails.iter().map(|mail| mail.recipient.key()).collect();
     let preferences = tx.find_preferences(&people).await?.into_iter();
-    let zone = |person: Preference| Some((person.address.key().to_owned(), person.timezone?));
+    let by_key = |person: Preference| (person.address.key().to_owned(), person);
     Ok(Known {
         open,
         audience,
         callers,
         old_secrets,
-        zones: preferences.filter_map(zone).collect(),
+        preferences: preferences.map(by_key).collect(),
     })
 }
 
@@ -244,14 +243,14 @@ impl Composer {
             }),
             count: usize::try_from(tokens.count).unwrap_or(0),
         });
+        let preference = known.preferences.get(mail.recipient.key());
         Some(Letter {
             reference: mail.id.simple().to_string(),
             to: mail.recipient.clone(),
-            zone: known
-                .zones
-                .get(mail.recipient.key())
-                .copied()
+            zone: preference
+                .and_then(|person| person.timezone)
                 .unwrap_or(self.zone),
+            language: preference.and_then(|person| person.language.clone()),
             now,
             entries,
             unlisted: unlisted.collect(),
@@ -330,11 +329,11 @@ async fn load_callers(
     tx: &mut Tx,
     contents: &[MailContent],
     now: DateTime<Utc>,
-) -> Result<HashMap<TokenId, String>, Error> {
+) -> Result<HashMap<TokenId, Callers>, Error> {
     let mut callers = HashMap::new();
     for token in expired_tokens_of_service(contents, now) {
         let uses = tx.load_uses(token).await?;
-        callers.extend(describe_callers(&uses, now).map(|callers| (token, callers)));
+        callers.extend(find_callers(&uses, now).map(|callers| (token, callers)));
     }
     Ok(callers)
 }
@@ -376,30 +375,17 @@ fn expired_tokens_of_service(contents: &[MailContent], now: DateTime<Utc>) -> Ve
         .collect()
 }
 
-/// `3 calls an hour still use it, from 10.1.2.3`; `None` if nothing does.
-fn describe_callers(uses: &Uses, now: DateTime<Utc>) -> Option<String> {
+/// What used a token in the last 24 hours; `None` if nothing did.
+fn find_callers(uses: &Uses, now: DateTime<Utc>) -> Option<Callers> {
     let since = shift(now, -CALLERS_WINDOW);
     let lately = uses.hours.iter().filter(|hour| hour.hour >= since);
     let calls: i64 = lately.map(|hour| hour.ok + hour.refused).sum();
-    if calls == 0 {
-        return None;
-    }
-    let per_hour = calls / CALLERS_WINDOW.num_hours();
-    let rate = if per_hour > 0 {
-        format!("{} an hour still use it", quantity(per_hour, "call"))
-    } else {
-        format!(
-            "{} in the last 24 hours still used it",
-            quantity(calls, "call")
-        )
-    };
     let lately = uses.addresses.iter().filter(|used| used.last_at >= since);
     let addresses: BTreeSet<_> = lately.take(MAX_CALLERS).map(|used| used.address).collect();
-    let addresses: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
-    if addresses.is_empty() {
-        return Some(rate);
-    }
-    Some(format!("{rate}, from {}", addresses.join(", ")))
+    (calls > 0).then(|| Callers {
+        calls,
+        addresses: addresses.into_iter().collect(),
+    })
 }
 
 fn summary_entry(counts: Vec<FindingCount>, findings: Vec<FindingRow>) -> SummaryEntry {
@@ -434,23 +420,31 @@ fn unreachable_entry(row: ContentRow) -> Option<Unreachable> {
     })
 }
 
-/// Why the issuer does not get the mail, nor any other owner.
-fn why_not_to_issuer(row: &ContentRow, audience: Option<&Audience>) -> Option<String> {
-    let token = row.token.as_ref()?;
+/// Why neither the issuer nor another owner gets the mail; empty if one does.
+fn why_not_to_issuer(row: &ContentRow, audience: Option<&Audience>) -> Vec<OwnerGap> {
+    let Some(token) = &row.token else {
+        return Vec::new();
+    };
     let Some(issuer) = &token.issuer else {
-        return Some(match token.unreadable.get(column::ISSUER) {
-            Some(reason) => format!("its source names an issuer that could not be read ({reason})"),
-            None => "the token has no issuer on record".to_owned(),
-        });
+        return vec![match token.unreadable.get(column::ISSUER) {
+            Some(reason) => OwnerGap::Unreadable(reason.clone()),
+            None => OwnerGap::NoIssuer,
+        }];
     };
     if !token.co_owners.is_empty() {
-        return audience?.why_not_owners(token);
+        let gaps = audience.and_then(|audience| audience.why_not_owners(token));
+        return gaps.unwrap_or_default();
     }
-    let issuer = issuer.readable();
-    if let Some(evidence) = &row.evidence {
-        return Some(format!("{issuer} lost access ({evidence})"));
+    let owner = issuer.clone();
+    match (&row.evidence, &row.issuer_dead) {
+        (Some(evidence), _) => vec![OwnerGap::LostAccess {
+            owner,
+            evidence: Some(evidence.clone()),
+        }],
+        (None, Some(reply)) => vec![OwnerGap::Refused {
+            owner,
+            reply: reply.clone(),
+        }],
+        (None, None) => Vec::new(),
     }
-    row.issuer_dead
-        .as_ref()
-        .map(|reason| format!("mail to {issuer} is refused ({reason})"))
 }

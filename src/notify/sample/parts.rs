@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use crate::domain::{Address, Basis, Expiry, ExpiryOrigin, Step, Token, TokenId};
-use crate::notify::letter::{Entry, ExpiryEntry, Letter};
+use crate::notify::letter::{Entry, ExpiryEntry, Letter, OwnerGap};
 
 pub fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_251_600)
@@ -94,6 +94,7 @@ pub fn letter(reference: &str, entries: Vec<Entry>) -> Letter {
         reference: reference.to_owned(),
         to: address("ada@example.org"),
         zone: Tz::UTC,
+        language: None,
         now: now(),
         entries,
         unlisted: Vec::new(),
@@ -109,9 +110,17 @@ pub fn entry(token: Token, days: i64) -> ExpiryEntry {
         token,
         step,
         basis: Basis::Issuer,
-        instead_of_issuer: None,
+        instead_of_issuer: Vec::new(),
         page: None,
         still_used: None,
+    }
+}
+
+/// The mail server of the issuer refuses their mailbox.
+pub fn refused() -> OwnerGap {
+    OwnerGap::Refused {
+        owner: address("ada@example.org"),
+        reply: "550 5.1.1 no such user".to_owned(),
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Installation {
     /// A page of the operator's own. `{source}` and `{id}` stand for those of the token; without them it is one
     /// page about everything.
     pub base_url: Option<String>,
+    /// The tag of the language of recipients who prefer none; `None` is English.
+    pub language: Option<String>,
     /// The last line before the footer: whom to ask.
     pub contact: Option<String>,
     /// How mails present the sources, by name.

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::domain::{Address, Basis, Expiry, ExpiryOrigin, When};
-use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
-use crate::notify::wording;
+use crate::language::{self, Language, phrase};
+use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry};
 use crate::text;
 use crate::time::shift;
 
-use super::parts::{Alert, Group, Link, Row, shell_quote};
+use super::mail::Mail;
+use super::parts::{Alert, Group, Link, Row, explain_gaps, shell_quote};
 use super::summary::Summary;
 use super::tokens::{Item, Section, Tokens};
 
@@ -62,7 +63,8 @@ struct Part {
 
 impl List {
     pub fn new(tokens: &Tokens<'_>, limit: usize) -> Self {
-        let letter = tokens.letter;
+        let mail = tokens.mail;
+        let letter = mail.letter;
         let items = &tokens.items;
         let all = tokens.count();
         let listed = items.len().min(limit);
@@ -72,16 +74,16 @@ impl List {
         Self {
             headline: tokens.subject_line(&summary),
             summary,
-            tokens: wording::quantity(all, "token"),
-            next: next.map(|item| wording::date_time(item.when, letter.zone)),
+            tokens: phrase!(mail.language, "tokens", count = all),
+            next: next.map(|item| mail.date_time(item.when)),
             sections: sections(tokens, listed, is_detailed),
             alerts: letter.alerts().take(10).map(Alert::new).collect(),
-            findings: letter.summary().map(|all| Summary::new(all, letter, 0)),
-            more: More::new(&items[listed..], letter),
+            findings: letter.summary().map(|all| Summary::new(all, mail, 0)),
+            more: More::new(&items[listed..], mail),
             late: tokens.late_note(),
             by_policy: tokens.policy_note(),
             outdated: tokens.outdated_note().filter(|_| !is_detailed),
-            ending: Ending::new(items, letter, is_detailed),
+            ending: Ending::new(items, mail, is_detailed),
             all_revoked: tokens.count_in(Section::Ended) == all,
             instead_of_issuer: if is_detailed {
                 Vec::new()
@@ -94,25 +96,27 @@ impl List {
 }
 
 fn sections(tokens: &Tokens<'_>, listed: usize, is_detailed: bool) -> Vec<Part> {
-    let letter = tokens.letter;
+    let mail = tokens.mail;
+    let language = mail.language;
     let by_section = tokens.items[..listed].chunk_by(|a, b| a.section == b.section);
     let mut parts = Vec::new();
     for items in by_section {
         let section = items[0].section;
-        let title = match section {
-            Section::Revoked => "Issuer lost access",
-            Section::Ended => "Revoked",
-            Section::Expired => "Expired",
-            Section::Expiring => "Expiring",
+        let name = match section {
+            Section::Revoked => "without-access",
+            Section::Ended => "revoked",
+            Section::Expired => "expired",
+            Section::Expiring => "expiring",
         };
-        let count = wording::quantity(tokens.count_in(section), "token");
+        let title = phrase!(language, "section-title", section = name);
+        let count = phrase!(language, "tokens", count = tokens.count_in(section));
         let mut groups: Vec<Group> = Vec::new();
         for item in items {
-            let (title, note) = group_title(item, letter);
+            let (title, note) = group_title(item, mail);
             let row = if is_detailed {
-                detailed_row(item, letter)
+                detailed_row(item, mail)
             } else {
-                short_row(item, letter)
+                short_row(item, mail)
             };
             match groups.last_mut() {
                 Some(last) if last.title == title && last.note == note => last.rows.push(row),
@@ -124,95 +128,103 @@ fn sections(tokens: &Tokens<'_>, listed: usize, is_detailed: bool) -> Vec<Part> 
             }
         }
         parts.push(Part {
-            title: format!("{title}: {count}"),
+            title: phrase!(language, "titled", title = title, count = count),
             groups,
         });
     }
     parts
 }
 
-fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
+fn group_title(item: &Item<'_>, mail: Mail<'_>) -> (String, Option<String>) {
+    let language = mail.language;
     if let Entry::Revoked(entry) = item.entry {
         let issuer = item.token.issuer.as_ref();
-        let issuer = issuer.map_or("no issuer".into(), Address::readable);
+        let unknown = || phrase!(language, "no-issuer").into();
+        let issuer = issuer.map_or_else(unknown, Address::readable);
         let evidence = text::one_line(&entry.evidence, text::MAX_TEXT);
-        let since = wording::day(entry.since, letter.zone);
-        let note = format!("No access since {since}: {evidence}");
+        let since = mail.day(entry.since);
+        let note = phrase!(
+            language,
+            "no-access-since",
+            since = since,
+            evidence = evidence
+        );
         return (text::one_line(&issuer, 254), Some(note));
     }
-    let day = wording::day(item.when, letter.zone);
+    let day = mail.day(item.when);
     if item.when.day.is_some() {
         return (day, None);
     }
-    let offset = wording::utc_offset(item.when.at, letter.zone);
-    (format!("{day} ({offset})"), None)
+    let offset = language::utc_offset(item.when.at, mail.letter.zone);
+    (
+        phrase!(language, "day-with-offset", day = day, offset = offset),
+        None,
+    )
 }
 
-fn short_row(item: &Item<'_>, letter: &Letter) -> Row {
+fn short_row(item: &Item<'_>, mail: Mail<'_>) -> Row {
     let source = text::one_line(item.source, text::MAX_SUBJECT_NAME);
     let mut tail = format!("{source} {}", short_id(item));
-    let last_use = item.last_use(letter).short;
+    let last_use = item.last_use(mail).short;
     if !last_use.is_empty() {
         tail = format!("{tail} {last_use}");
     }
     if let Some((_, at)) = item.revocation() {
-        let day = wording::short_day(at, letter.now, letter.zone);
-        tail = format!("{tail}, revoked on {day}");
+        let day = mail.language.short_day(at, mail.now(), mail.letter.zone);
+        tail = phrase!(mail.language, "row-ends-on", row = tail, day = day);
     }
-    row(item, letter, tail)
+    row(item, mail, tail)
 }
 
-fn detailed_row(item: &Item<'_>, letter: &Letter) -> Row {
-    let suffix = match item.when.day {
-        Some(_) => String::new(),
-        None => wording::utc_suffix(item.when.at, letter.zone),
-    };
-    let tail = match (item.section, item.token.expiry) {
-        (Section::Expiring, _) => {
-            format!("in {}{suffix}", wording::left_until(item.when, letter.now))
-        }
-        (Section::Expired | Section::Ended, _) => {
-            format!("{}{suffix}", wording::ago_since(item.when, letter.now))
-        }
-        (Section::Revoked, Expiry::Never) => "never expires".to_owned(),
-        (Section::Revoked, Expiry::Unknown) => "expiry unknown".to_owned(),
-        (Section::Revoked, Expiry::At(_)) => {
-            format!("expires on {}", wording::day(item.when, letter.zone))
-        }
-    };
-    let mut lines = vec![facts_line(item)];
-    let last_use = item.last_use(letter);
+fn detailed_row(item: &Item<'_>, mail: Mail<'_>) -> Row {
+    let language = mail.language;
+    let mut lines = vec![facts_line(item, language)];
+    let last_use = item.last_use(mail);
     if last_use.known {
         lines.push(last_use.phrase);
     }
     if item.is_outdated() {
-        lines.push(
-            "its source says an expiry that could not be read; this date is the last one that lapsed could read"
-                .to_owned(),
-        );
+        lines.push(phrase!(language, "row-outdated"));
     }
     match item.entry {
-        Entry::Expiry(entry) => lines.extend(notes(entry, letter)),
-        Entry::Ended(entry) => lines.push(revoked_by(entry)),
+        Entry::Expiry(entry) => lines.extend(notes(entry, mail)),
+        Entry::Ended(entry) => lines.push(revoked_by(entry, language)),
         _ => {}
     }
     if let Some((finding, at)) = item.revocation() {
-        let at = wording::date_time(at, letter.zone);
-        lines.push(format!("lapsed revokes it on {at}"));
-        lines.push(format!("finding {finding}"));
+        let at = mail.date_time(at);
+        lines.push(phrase!(language, "row-ends", at = at));
+        lines.push(phrase!(language, "row-finding", id = finding.to_string()));
     }
     Row {
         lines,
         page: Link::to_page(item.entry.page()),
-        ..row(item, letter, tail)
+        ..row(item, mail, when_it_ends(item, mail))
     }
 }
 
-fn row(item: &Item<'_>, letter: &Letter, tail: String) -> Row {
+/// What follows the name: when it expires or did, in words.
+fn when_it_ends(item: &Item<'_>, mail: Mail<'_>) -> String {
+    let language = mail.language;
+    let with_utc = |time| language.with_utc(time, item.when, mail.letter.zone);
+    match (item.section, item.token.expiry) {
+        (Section::Expiring, _) => with_utc(language.in_until(item.when, mail.now())),
+        (Section::Expired | Section::Ended, _) => {
+            with_utc(language.ago_since(item.when, mail.now()))
+        }
+        (Section::Revoked, Expiry::Never) => phrase!(language, "row-never-expires"),
+        (Section::Revoked, Expiry::Unknown) => phrase!(language, "row-expiry-unknown"),
+        (Section::Revoked, Expiry::At(_)) => {
+            phrase!(language, "row-expires-on", day = mail.day(item.when))
+        }
+    }
+}
+
+fn row(item: &Item<'_>, mail: Mail<'_>, tail: String) -> Row {
     let token = item.token;
     let has_clock = item.section != Section::Revoked && item.when.day.is_none();
     Row {
-        clock: has_clock.then(|| wording::clock(item.when.at, letter.zone)),
+        clock: has_clock.then(|| language::clock(item.when.at, mail.letter.zone)),
         name: text::display_name(&token.name, &token.external_id, text::MAX_NAME),
         tail,
         lines: Vec::new(),
@@ -224,50 +236,47 @@ fn short_id(item: &Item<'_>) -> String {
     item.token.id.to_string().chars().take(8).collect()
 }
 
-fn revoked_by(entry: &EndedEntry) -> String {
+fn revoked_by(entry: &EndedEntry, language: &Language) -> String {
     let by = text::one_line(&entry.by, text::MAX_NAME);
     let reason = entry.reason.as_deref().unwrap_or_default();
     match text::isolated_line(reason, text::MAX_TEXT) {
-        reason if reason.is_empty() => format!("revoked by {by}"),
-        reason => format!("revoked by {by}: {reason}"),
+        reason if reason.is_empty() => phrase!(language, "row-revoked-by", by = by),
+        reason => phrase!(language, "row-revoked-because", by = by, reason = reason),
     }
 }
 
-fn facts_line(item: &Item<'_>) -> String {
+fn facts_line(item: &Item<'_>, language: &Language) -> String {
     let token = item.token;
-    let part = |label: &str, text: &Option<String>| {
+    let known = |text: &Option<String>| {
         let shown = text::isolated_line(text.as_deref()?, 60);
-        (!shown.is_empty()).then(|| format!("{label} {shown}"))
+        (!shown.is_empty()).then_some(shown)
     };
     let mut parts = vec![text::one_line(item.source, text::MAX_NAME)];
-    parts.extend(part("account", &token.account));
-    parts.extend(part("role", &token.role));
-    parts.extend(part("scope", &token.scope));
+    let account = known(&token.account);
+    parts.extend(account.map(|account| phrase!(language, "row-account", name = account)));
+    parts.extend(known(&token.role).map(|role| phrase!(language, "row-role", name = role)));
+    parts.extend(known(&token.scope).map(|scope| phrase!(language, "row-scope", name = scope)));
     let is_issuer_known = item.entry.basis() == Basis::Issuer || item.section == Section::Revoked;
     if !is_issuer_known && let Some(issuer) = &token.issuer {
-        parts.push(format!("issued by {}", issuer.readable()));
+        parts.push(phrase!(language, "row-issuer", name = issuer.readable()));
     }
-    parts.push(format!(
-        "id {}",
-        text::one_line(&token.external_id, text::MAX_NAME)
-    ));
+    let id = text::one_line(&token.external_id, text::MAX_NAME);
+    parts.push(phrase!(language, "row-id", name = id));
     parts.join(", ")
 }
 
-fn notes(entry: &ExpiryEntry, letter: &Letter) -> Vec<String> {
+fn notes(entry: &ExpiryEntry, mail: Mail<'_>) -> Vec<String> {
+    let language = mail.language;
     let mut notes = Vec::new();
     if entry.token.expiry_origin == Some(ExpiryOrigin::Policy) {
-        notes.push("a date set by our policy: the token works after it".to_owned());
+        notes.push(phrase!(language, "row-policy"));
     }
-    if entry.is_late(letter.now) {
-        let due = wording::date_time(entry.due_at, letter.zone);
-        notes.push(format!(
-            "the warning was due on {due} and could not be delivered in time"
-        ));
+    if entry.is_late(mail.now()) {
+        let due = mail.date_time(entry.due_at);
+        notes.push(phrase!(language, "row-late", due = due));
     }
-    if let Some(reason) = &entry.instead_of_issuer {
-        let reason = text::one_line(reason, text::MAX_TEXT);
-        notes.push(format!("the issuer does not get this mail: {reason}"));
+    if let Some(reason) = explain_gaps(entry, language) {
+        notes.push(phrase!(language, "instead-of-issuer-note", reason = reason));
     }
     notes
 }
@@ -298,7 +307,10 @@ struct Tally {
 
 impl More {
     /// `None` if the list is complete.
-    fn new(rest: &[Item<'_>], letter: &Letter) -> Option<Self> {
+    fn new(rest: &[Item<'_>], mail: Mail<'_>) -> Option<Self> {
+        let Mail {
+            letter, language, ..
+        } = mail;
         let all = rest.len() + letter.count_unlisted();
         if all == 0 {
             return None;
@@ -317,7 +329,7 @@ impl More {
             let tally = tallies.entry((section, source)).or_default();
             match when {
                 Some(when) if section.is_dated() => {
-                    let day = wording::date(when, letter.zone);
+                    let day = language::date(when, letter.zone);
                     let (last, of_day) = tally.days.entry(day).or_insert((when, 0));
                     if when.at > last.at {
                         *last = when;
@@ -329,40 +341,43 @@ impl More {
         }
         let others = tallies.len().saturating_sub(MAX_SOURCES);
         Some(Self {
-            count: wording::quantity(all, "more token"),
+            count: phrase!(language, "more-tokens", count = all),
             sources: tallies
                 .iter()
                 .take(MAX_SOURCES)
-                .map(|((section, source), tally)| tally.line(*section, source, letter))
+                .map(|((section, source), tally)| tally.line(*section, source, mail))
                 .collect(),
-            others: (others > 0).then(|| wording::quantity(others, "more source")),
+            others: (others > 0).then(|| phrase!(language, "more-sources", count = others)),
         })
     }
 }
 
 impl Tally {
-    fn line(&self, section: Section, source: &str, letter: &Letter) -> Counts {
+    fn line(&self, section: Section, source: &str, mail: Mail<'_>) -> Counts {
+        let language = mail.language;
         let source = text::one_line(source, text::MAX_NAME);
         let mut counts = Vec::new();
         let mut days = self.days.values();
         for (when, count) in days.by_ref().take(MAX_DAYS) {
-            let day = wording::short_day(*when, letter.now, letter.zone);
-            counts.push(format!("{} on {day}", wording::thousands(*count)));
+            let day = language.short_day(*when, mail.now(), mail.letter.zone);
+            counts.push(phrase!(language, "count-on-day", count = *count, day = day));
         }
         let later: i64 = days.map(|(_, count)| count).sum();
         if later > 0 {
-            counts.push(format!("{} on later days", wording::thousands(later)));
+            counts.push(phrase!(language, "count-later", count = later));
         }
         if self.undated > 0 {
-            counts.push(wording::quantity(self.undated, "token"));
+            counts.push(phrase!(language, "tokens", count = self.undated));
         }
+        let command = self.command(section, &source, mail.now());
+        let counts = counts.join(", ");
         Counts {
-            counts: format!("{source}: {}", counts.join(", ")),
-            command: self.command(section, &source, letter),
+            counts: phrase!(language, "titled", title = source, count = counts),
+            command,
         }
     }
 
-    fn command(&self, section: Section, source: &str, letter: &Letter) -> String {
+    fn command(&self, section: Section, source: &str, now: DateTime<Utc>) -> String {
         let source = shell_quote(source);
         match section {
             Section::Revoked => "lapsed finding list --kind sso_revoked".to_owned(),
@@ -370,8 +385,8 @@ impl Tally {
             Section::Expired => format!("lapsed token list --source {source} --status expired"),
             Section::Expiring => {
                 let last = self.days.values().map(|(when, _)| when.at).max();
-                let last = last.unwrap_or(letter.now);
-                let days = (last - letter.now).num_seconds().max(1).div_euclid(86_400) + 1;
+                let last = last.unwrap_or(now);
+                let days = (last - now).num_seconds().max(1).div_euclid(86_400) + 1;
                 format!("lapsed token list --source {source} --expires-within {days}d")
             }
         }
@@ -390,22 +405,31 @@ struct Ending {
 }
 
 impl Ending {
-    fn new(items: &[Item<'_>], letter: &Letter, is_detailed: bool) -> Option<Self> {
+    fn new(items: &[Item<'_>], mail: Mail<'_>, is_detailed: bool) -> Option<Self> {
+        let language = mail.language;
         let ends: Vec<_> = items.iter().filter_map(Item::revocation).collect();
         let (finding, at) = *ends.iter().min_by_key(|(_, at)| *at)?;
         let minute = TimeDelta::minutes(1);
-        let first = if ends.iter().all(|(_, other)| *other - at < minute) {
-            ""
-        } else {
-            "the first "
+        let is_at_once = ends.iter().all(|(_, other)| *other - at < minute);
+        let which = match (ends.len(), items.len()) {
+            (1, 1) => "only",
+            (1, _) => "one",
+            (ends, items) if ends == items => "all",
+            _ => "some",
         };
-        let left = wording::time_left(at - letter.now);
-        let on = wording::date_time(at, letter.zone);
-        let what = match (ends.len(), items.len()) {
-            (1, 1) => "this token".to_owned(),
-            (1, _) => "one of these tokens".to_owned(),
-            (ends, items) if ends == items => "these tokens".to_owned(),
-            (ends, _) => format!("{ends} of these tokens"),
+        let tokens = phrase!(language, "ending-tokens", which = which, count = ends.len());
+        let when = language.time_in(at - mail.now());
+        let on = mail.date_time(at);
+        let sentence = if is_at_once {
+            phrase!(language, "ending", tokens = tokens, when = when, at = on)
+        } else {
+            phrase!(
+                language,
+                "ending-first",
+                tokens = tokens,
+                when = when,
+                at = on
+            )
         };
         let id = match ends.len() {
             1 => finding.to_string(),
@@ -413,7 +437,7 @@ impl Ending {
         };
         let until = shift(at, ACKNOWLEDGED_AFTER_END).format("%Y-%m-%d");
         Some(Self {
-            sentence: format!("lapsed revokes {what} {first}in {left}, on {on}"),
+            sentence,
             command: format!("lapsed finding acknowledge {id} --until {until} --reason WHY"),
             ids: (!is_detailed).then_some("lapsed finding list --kind sso_revoked"),
         })

@@ -1,12 +1,14 @@
 //! What several mails have in common: a token, its last use, links, rows and alerts.
 
-use chrono::{DateTime, Utc};
+use std::net::IpAddr;
+
 use serde::Serialize;
 use url::Url;
 
-use crate::domain::{Address, Token};
-use crate::notify::letter::{AlertEntry, Letter};
-use crate::notify::wording;
+use super::mail::Mail;
+use crate::domain::{Address, Expiry, Token};
+use crate::language::{Language, phrase};
+use crate::notify::letter::{AlertEntry, Callers, ExpiryEntry, OwnerGap};
 use crate::text;
 
 /// A line of a mail has at most 998 octets.
@@ -36,7 +38,7 @@ pub(super) struct TokenFacts {
 
 impl TokenFacts {
     /// `source` is how mails call its source.
-    pub fn new(token: &Token, source: &str, letter: &Letter) -> Self {
+    pub fn new(token: &Token, source: &str, mail: Mail<'_>) -> Self {
         let text = |text: &Option<String>| {
             let shown = text::isolated_line(text.as_deref()?, text::MAX_TEXT);
             (!shown.is_empty()).then_some(shown)
@@ -53,10 +55,11 @@ impl TokenFacts {
             issuer: format_issuer(token),
             owners: format_co_owners(token),
             id: token.id.to_string(),
-            expiry: token.expires().map_or_else(
-                || token.expiry.kind().to_owned(),
-                |when| wording::date_time(when, letter.zone),
-            ),
+            expiry: match (token.expires(), token.expiry) {
+                (Some(when), _) => mail.date_time(when),
+                (None, Expiry::Never) => phrase!(mail.language, "no-expiry", expiry = "never"),
+                (None, _) => phrase!(mail.language, "no-expiry", expiry = "unknown"),
+            },
         }
     }
 }
@@ -98,77 +101,144 @@ pub(super) struct LastUse {
     pub when: String,
     /// `used 4 minutes ago: replace it now`, `never used: let it expire`.
     pub phrase: String,
+    /// The phrase as a sentence, or that its source does not report it.
+    pub sentence: String,
     /// `used 4m ago`, for long lists; empty if unknown.
     pub short: String,
 }
 
 impl LastUse {
-    /// With what still uses an expired token, if that is known.
-    pub fn with_callers(self, still_used: Option<&str>) -> Self {
-        match still_used {
-            Some(callers) => Self {
-                known: true,
-                phrase: format!("{callers}: replace it now"),
-                ..self
-            },
-            None => self,
+    /// With what still uses an expired token.
+    pub fn with_callers(self, callers: &Callers, language: &Language) -> Self {
+        let advice = phrase!(language, "advice", advice = "replace-now");
+        let callers = describe_callers(callers, language);
+        let phrase = phrase!(language, "used-by", callers = callers, advice = advice);
+        Self {
+            known: true,
+            sentence: phrase!(language, "last-use-by", phrase = phrase.as_str()),
+            phrase,
+            ..self
         }
     }
 
-    pub fn new(token: &Token, now: DateTime<Utc>, situation: Situation) -> Self {
-        const DAY: i64 = 86_400;
+    pub fn new(token: &Token, situation: Situation, mail: Mail<'_>) -> Self {
+        let language = mail.language;
         let Some(used_at) = token.last_used_at else {
             return if token.reports_use {
-                Self::never_used(situation)
+                Self::never_used(situation, language)
             } else {
-                Self {
-                    known: false,
-                    when: "not reported by its source".to_owned(),
-                    phrase: String::new(),
-                    short: String::new(),
-                }
+                Self::not_reported(language)
             };
         };
-        let age = now - used_at;
-        let ago = wording::ago(age);
-        let (verb, advice) = match (age.num_seconds(), situation) {
-            (..172_800, Situation::Revoked) => ("used", "find out who uses it"),
-            (..172_800, _) => ("used", "replace it now"),
-            (..2_592_000, Situation::Expiring | Situation::Overdue) => {
-                ("last used", "replace it in time")
-            }
-            (..2_592_000, Situation::Expired) => ("last used", "replace it"),
-            (..2_592_000, Situation::Revoked) => ("last used", "find out who uses it"),
-            (..7_776_000, _) => ("last used", "ask whether it is still needed"),
-            (_, _) => ("last used", "probably no longer needed"),
+        let age = mail.now() - used_at;
+        let ago = language.ago(age);
+        let (is_recent, advice) = match (age.num_seconds(), situation) {
+            (..172_800, Situation::Revoked) => (true, "find-user"),
+            (..172_800, _) => (true, "replace-now"),
+            (..2_592_000, Situation::Expiring | Situation::Overdue) => (false, "replace-in-time"),
+            (..2_592_000, Situation::Expired) => (false, "replace"),
+            (..2_592_000, Situation::Revoked) => (false, "find-user"),
+            (..7_776_000, _) => (false, "ask"),
+            (_, _) => (false, "unneeded"),
+        };
+        let advice = phrase!(language, "advice", advice = advice);
+        let when = ago.as_str();
+        let phrase = if is_recent {
+            phrase!(language, "used-recently", ago = when, advice = advice)
+        } else {
+            phrase!(language, "used-last", ago = when, advice = advice)
         };
         let seconds = age.num_seconds().max(0);
-        let short = match seconds {
-            0..3_600 => format!("used {}m ago", seconds / 60),
-            3_600..172_800 => format!("used {}h ago", seconds / 3_600),
-            _ => format!("used {}d ago", seconds / DAY),
+        let (unit, count) = match seconds {
+            0..3_600 => ("minutes", seconds / 60),
+            3_600..172_800 => ("hours", seconds / 3_600),
+            _ => ("days", seconds / 86_400),
         };
+        let count = count.to_string();
         Self {
             known: true,
-            phrase: format!("{verb} {ago}: {advice}"),
+            sentence: phrase!(language, "last-use", phrase = phrase.as_str()),
+            phrase,
             when: ago,
-            short,
+            short: phrase!(language, "short-use", unit = unit, count = count),
         }
     }
 
-    fn never_used(situation: Situation) -> Self {
+    fn never_used(situation: Situation, language: &Language) -> Self {
         let advice = match situation {
-            Situation::Expiring => "let it expire",
-            Situation::Expired => "nothing needs it",
-            Situation::Revoked => "revoke it now",
-            Situation::Overdue => "delete it",
+            Situation::Expiring => "let-expire",
+            Situation::Expired => "nothing",
+            Situation::Revoked => "revoke",
+            Situation::Overdue => "delete",
         };
+        let advice = phrase!(language, "advice", advice = advice);
+        let phrase = phrase!(language, "used-not", advice = advice);
         Self {
             known: true,
-            when: "never".to_owned(),
-            phrase: format!("never used: {advice}"),
-            short: "unused".to_owned(),
+            when: phrase!(language, "never-used"),
+            sentence: phrase!(language, "last-use", phrase = phrase.as_str()),
+            phrase,
+            short: phrase!(language, "short-use", unit = "never", count = ""),
         }
+    }
+
+    fn not_reported(language: &Language) -> Self {
+        Self {
+            known: false,
+            when: phrase!(language, "use-not-reported"),
+            phrase: String::new(),
+            sentence: phrase!(language, "last-use-unknown"),
+            short: String::new(),
+        }
+    }
+}
+
+/// `3 calls an hour still use it, from 10.1.2.3`
+fn describe_callers(callers: &Callers, language: &Language) -> String {
+    let calls = match callers.calls / 24 {
+        0 => phrase!(language, "calls-lately", count = callers.calls),
+        per_hour => phrase!(language, "calls-per-hour", count = per_hour),
+    };
+    if callers.addresses.is_empty() {
+        return calls;
+    }
+    let addresses: Vec<_> = callers.addresses.iter().map(IpAddr::to_string).collect();
+    let addresses = addresses.join(", ");
+    phrase!(language, "calls-from", calls = calls, addresses = addresses)
+}
+
+/// Why neither the issuer nor another owner gets the mail; `None` if one does.
+pub(super) fn explain_gaps(entry: &ExpiryEntry, language: &Language) -> Option<String> {
+    let gaps = entry.instead_of_issuer.iter();
+    let gaps: Vec<_> = gaps.map(|gap| explain_gap(gap, language)).collect();
+    (!gaps.is_empty()).then(|| text::one_line(&gaps.join(", "), text::MAX_TEXT))
+}
+
+fn explain_gap(gap: &OwnerGap, language: &Language) -> String {
+    match gap {
+        OwnerGap::Unreadable(reason) => {
+            phrase!(language, "issuer-unreadable", reason = reason.as_str())
+        }
+        OwnerGap::NoIssuer => phrase!(language, "issuer-missing"),
+        OwnerGap::LostAccess {
+            owner,
+            evidence: Some(evidence),
+        } => phrase!(
+            language,
+            "issuer-lost-access",
+            issuer = owner.readable(),
+            evidence = evidence.as_str(),
+        ),
+        OwnerGap::LostAccess {
+            owner,
+            evidence: None,
+        } => phrase!(language, "owner-lost-access", owner = owner.readable()),
+        OwnerGap::Refused { owner, reply } => phrase!(
+            language,
+            "issuer-refused",
+            issuer = owner.readable(),
+            reason = reply.as_str(),
+        ),
     }
 }
 
@@ -273,7 +343,19 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::language::Languages;
     use crate::notify::sample;
+    use crate::notify::view::Installation;
+
+    fn last_use(token: &Token, situation: Situation) -> LastUse {
+        let letter = &sample::all(sample::now())[0].letter;
+        let mail = Mail {
+            letter,
+            language: &Languages::load(None).unwrap().english(),
+            installation: &Installation::default(),
+        };
+        LastUse::new(token, situation, mail)
+    }
 
     #[rstest]
     #[case(Some(4), Situation::Expiring, "used 4 minutes ago: replace it now")]
@@ -294,7 +376,7 @@ mod tests {
         let now = sample::now();
         let mut token = sample::token("ci-deploy");
         token.last_used_at = minutes.map(|minutes| now - TimeDelta::minutes(minutes));
-        assert_eq!(LastUse::new(&token, now, situation).phrase, expected);
+        assert_eq!(last_use(&token, situation).phrase, expected);
     }
 
     #[test]
@@ -302,7 +384,7 @@ mod tests {
         let mut token = sample::token("ci-deploy");
         token.last_used_at = None;
         token.reports_use = false;
-        let last_use = LastUse::new(&token, sample::now(), Situation::Expiring);
+        let last_use = last_use(&token, Situation::Expiring);
         assert!(!last_use.known);
         assert!(!last_use.phrase.contains("never"));
     }

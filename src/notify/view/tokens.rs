@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{Address, ExpiryOrigin, Token, Topic, When};
+use crate::language::phrase;
 use crate::notify::letter::{Entry, Letter, UnlistedTokens};
-use crate::notify::wording;
 use crate::text;
 
-use super::installation::Installation;
-use super::parts::{LastUse, Situation, short_name};
+use super::mail::Mail;
+use super::parts::{LastUse, Situation, explain_gaps, short_name};
 use super::summary;
 
 /// The sections of a list, in the order of the mail.
@@ -55,14 +55,14 @@ pub(super) struct Item<'a> {
 
 impl<'a> Item<'a> {
     /// `None` if the entry is not about a token.
-    pub fn new(entry: &'a Entry, letter: &Letter, installation: &'a Installation) -> Option<Self> {
+    pub fn new(entry: &'a Entry, mail: Mail<'a>) -> Option<Self> {
         let token = entry.token()?;
         let expires = token.expires();
         let (section, when) = match entry {
             Entry::Revoked(entry) => (Section::Revoked, expires.unwrap_or(entry.since.into())),
             Entry::Ended(entry) => (Section::Ended, entry.at.into()),
             Entry::Expiry(entry) => {
-                let section = if entry.is_past(letter.now) {
+                let section = if entry.is_past(mail.now()) {
                     Section::Expired
                 } else {
                     Section::Expiring
@@ -78,7 +78,7 @@ impl<'a> Item<'a> {
         Some(Self {
             section,
             token,
-            source: installation.source_title(&token.source),
+            source: mail.installation.source_title(&token.source),
             entry,
             when,
         })
@@ -106,18 +106,19 @@ impl<'a> Item<'a> {
         }
     }
 
-    pub fn last_use(&self, letter: &Letter) -> LastUse {
+    pub fn last_use(&self, mail: Mail<'_>) -> LastUse {
         let situation = match self.section {
             Section::Revoked => Situation::Revoked,
             _ if self.is_by_policy() => Situation::Overdue,
             Section::Ended | Section::Expired => Situation::Expired,
             Section::Expiring => Situation::Expiring,
         };
-        let last_use = LastUse::new(self.token, letter.now, situation);
+        let last_use = LastUse::new(self.token, situation, mail);
         match self.entry {
-            Entry::Expiry(entry) if self.section == Section::Expired => {
-                last_use.with_callers(entry.still_used.as_deref())
-            }
+            Entry::Expiry(entry) if self.section == Section::Expired => match &entry.still_used {
+                Some(callers) => last_use.with_callers(callers, mail.language),
+                None => last_use,
+            },
             _ => last_use,
         }
     }
@@ -137,31 +138,31 @@ impl<'a> Item<'a> {
 }
 
 pub(super) struct Tokens<'a> {
-    pub letter: &'a Letter,
+    pub mail: Mail<'a>,
     /// Sorted by section, the most urgent first.
     pub items: Vec<Item<'a>>,
 }
 
 impl<'a> Tokens<'a> {
-    pub fn new(letter: &'a Letter, installation: &'a Installation) -> Self {
+    pub fn new(mail: Mail<'a>) -> Self {
         let mut items = Vec::new();
-        for entry in &letter.entries {
-            items.extend(Item::new(entry, letter, installation));
+        for entry in &mail.letter.entries {
+            items.extend(Item::new(entry, mail));
         }
         items.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-        Self { letter, items }
+        Self { mail, items }
     }
 
     /// Includes those that the letter only counts.
     pub fn count(&self) -> usize {
-        self.items.len() + self.letter.count_unlisted()
+        self.items.len() + self.mail.letter.count_unlisted()
     }
 
     pub fn count_in(&self, section: Section) -> usize {
         let listed = self.items.iter().filter(|item| item.section == section);
         let mut count = listed.count();
-        for rest in &self.letter.unlisted {
-            if Section::from_unlisted(rest, self.letter) == section {
+        for rest in &self.mail.letter.unlisted {
+            if Section::from_unlisted(rest, self.mail.letter) == section {
                 count += rest.count;
             }
         }
@@ -170,118 +171,152 @@ impl<'a> Tokens<'a> {
 
     /// `2 tokens of people without access, 3 expired, 9 expire within 7 days`.
     pub fn summary_line(&self) -> String {
-        let items = &self.items;
-        let letter = self.letter;
-        let others = letter.entries.len() - items.len();
+        let Mail {
+            letter, language, ..
+        } = self.mail;
+        let others = letter.entries.len() - self.items.len();
         let revoked = self.count_in(Section::Revoked);
-        let expired = self.count_in(Section::Expired);
         if revoked == self.count() && others == 0 {
             return self.revoked_summary();
         }
         let mut parts = Vec::new();
         if revoked > 0 {
-            parts.push(format!(
-                "{} of people without access",
-                wording::quantity(revoked, "token")
-            ));
+            let tokens = phrase!(language, "tokens", count = revoked);
+            parts.push(phrase!(language, "part-without-access", tokens = tokens));
         }
         // Only the first part has the noun.
         let tokens = |parts: &[String], count| match parts {
-            [] => wording::quantity(count, "token"),
-            _ => wording::thousands(count),
+            [] => phrase!(language, "tokens", count = count),
+            _ => language.number(count),
         };
         let ended = self.count_in(Section::Ended);
         if ended > 0 {
-            parts.push(format!("{} revoked", tokens(&parts, ended)));
+            let tokens = tokens(&parts, ended);
+            parts.push(phrase!(language, "part-revoked", tokens = tokens));
         }
+        let expired = self.count_in(Section::Expired);
         if expired > 0 {
-            parts.push(format!("{} expired", tokens(&parts, expired)));
+            let tokens = tokens(&parts, expired);
+            parts.push(phrase!(language, "part-expired", tokens = tokens));
         }
-        if let Some(last) = items.last()
-            && last.section == Section::Expiring
-        {
-            let count = self.count_in(Section::Expiring);
-            let verb = if count == 1 { "expires" } else { "expire" };
-            let latest = letter.unlisted.iter().filter_map(|tokens| tokens.latest);
-            let last = latest.chain([last.when]).max_by_key(|when| when.at);
-            let left = wording::within(last.unwrap_or(letter.now.into()), letter.now);
-            parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
+        let expiring = self.count_in(Section::Expiring);
+        if let Some(within) = self.expire_within() {
+            let tokens = tokens(&parts, expiring);
+            parts.push(phrase!(
+                language,
+                "part-expiring",
+                count = expiring,
+                tokens = tokens,
+                within = within,
+            ));
         }
         let alerts = letter.alerts().count();
         if alerts > 0 {
-            parts.push(wording::quantity(alerts, "alert"));
+            parts.push(phrase!(language, "alerts", count = alerts));
         }
-        parts.extend(letter.summary().map(summary::total));
+        let findings = letter.summary();
+        parts.extend(findings.map(|findings| summary::total(findings, language)));
         parts.join(", ")
     }
 
+    /// `within 7 days`; `None` if no listed token will expire.
+    fn expire_within(&self) -> Option<String> {
+        let Mail {
+            letter, language, ..
+        } = self.mail;
+        let last = self.items.last()?;
+        if last.section != Section::Expiring {
+            return None;
+        }
+        let latest = letter.unlisted.iter().filter_map(|tokens| tokens.latest);
+        let last = latest.chain([last.when]).max_by_key(|when| when.at);
+        Some(language.within(last.unwrap_or(letter.now.into()), letter.now))
+    }
+
     fn revoked_summary(&self) -> String {
-        let tokens = wording::quantity(self.count(), "token");
+        let language = self.mail.language;
+        let tokens = phrase!(language, "tokens", count = self.count());
         let mut issuers: Vec<_> = self.items.iter().map(|item| &item.token.issuer).collect();
         issuers.dedup();
         match (self.items.as_slice(), issuers.len()) {
-            ([item], _) => {
-                let owners = name_owners(item.token);
-                format!("This token still works, but its {owners} lost access")
-            }
-            (_, 1) => format!("{tokens} still work, but their issuer lost access"),
-            (_, issuers) => {
-                let issuers = wording::quantity(issuers, "issuer");
-                format!("{tokens} still work, but their {issuers} lost access")
-            }
+            ([item], _) => phrase!(
+                language,
+                "one-lost-access",
+                owners = count_owners(item.token)
+            ),
+            (_, 1) => phrase!(language, "issuer-of-several-lost-access", tokens = tokens),
+            (_, issuers) => phrase!(
+                language,
+                "issuers-lost-access",
+                count = issuers,
+                tokens = tokens,
+            ),
         }
     }
 
     /// The summary, with the first token if all are in one section.
     pub fn subject_line(&self, summary: &str) -> String {
         let items = self.items.as_slice();
-        let letter = self.letter;
+        let Mail {
+            letter, language, ..
+        } = self.mail;
         let Some(first) = items.first() else {
             return summary.to_owned();
         };
         let mixed = items.len() < letter.entries.len()
             || items.iter().any(|item| item.section != first.section);
         let ends = items.iter().filter_map(Item::revocation).map(|(_, at)| at);
-        let end = ends.min().map(|at| wording::time_left(at - letter.now));
+        let end = ends.min().map(|at| language.time_in(at - letter.now));
         match (first.section, items, end) {
             _ if mixed => summary.to_owned(),
-            (Section::Revoked, [item], Some(left)) => {
-                let name = short_name(item.token);
-                let owners = name_owners(item.token);
-                format!("Token {name} will be revoked in {left}: its {owners} lost access")
-            }
-            (Section::Revoked, _, Some(left)) => {
-                let tokens = wording::quantity(self.count(), "token");
-                format!("{tokens} of people without access, the first will be revoked in {left}")
-            }
-            (Section::Revoked, [_], None) => {
-                let name = short_name(first.token);
-                let owners = name_owners(first.token);
-                format!("Token {name} still works, but its {owners} lost access")
-            }
+            (Section::Revoked, [item], Some(when)) => phrase!(
+                language,
+                "subject-ending",
+                owners = count_owners(item.token),
+                name = short_name(item.token),
+                when = when,
+            ),
+            (Section::Revoked, _, Some(when)) => phrase!(
+                language,
+                "subject-endings",
+                tokens = phrase!(language, "tokens", count = self.count()),
+                when = when,
+            ),
+            (Section::Revoked, [_], None) => phrase!(
+                language,
+                "subject-lost-access",
+                owners = count_owners(first.token),
+                name = short_name(first.token),
+            ),
             (Section::Revoked | Section::Ended, ..) => summary.to_owned(),
-            (Section::Expired | Section::Expiring, ..) => {
-                let name = text::one_line(&short_name(first.token), 30);
-                let day = wording::day(first.when, letter.zone);
-                format!("{summary}, first {name} on {day}")
-            }
+            (Section::Expired | Section::Expiring, ..) => phrase!(
+                language,
+                "first-token",
+                summary = summary,
+                name = text::one_line(&short_name(first.token), 30),
+                day = self.mail.day(first.when),
+            ),
         }
     }
 
     /// `3 warnings could not be delivered in time; …`
     pub fn late_note(&self) -> Option<String> {
+        let Mail {
+            letter, language, ..
+        } = self.mail;
         let mut late = Vec::new();
         for item in &self.items {
             match item.entry {
-                Entry::Expiry(entry) if entry.is_late(self.letter.now) => late.push(entry.due_at),
+                Entry::Expiry(entry) if entry.is_late(letter.now) => late.push(entry.due_at),
                 _ => {}
             }
         }
-        let first = late.iter().min()?;
-        Some(format!(
-            "{} could not be delivered in time; the first was due on {}.",
-            wording::quantity(late.len(), "warning"),
-            wording::date_time(*first, self.letter.zone)
+        let due = self.mail.date_time(*late.iter().min()?);
+        Some(phrase!(
+            language,
+            "late-note",
+            count = late.len(),
+            due = due
         ))
     }
 
@@ -289,14 +324,18 @@ impl<'a> Tokens<'a> {
     pub fn policy_note(&self) -> Option<String> {
         let items = &self.items;
         let count = items.iter().filter(|item| item.is_by_policy()).count();
-        let dates = match count {
+        let which = match count {
             0 => return None,
-            1 => "One of these dates is".to_owned(),
-            count if count == items.len() => "These dates are".to_owned(),
-            count => format!("{} of these dates are", wording::thousands(count)),
+            1 => "one",
+            count if count == items.len() => "all",
+            _ => "some",
         };
-        Some(format!(
-            "{dates} set by our policy: such a token works after its date until it is deleted."
+        let language = self.mail.language;
+        Some(phrase!(
+            language,
+            "policy-note",
+            which = which,
+            count = count
         ))
     }
 
@@ -304,25 +343,27 @@ impl<'a> Tokens<'a> {
     pub fn outdated_note(&self) -> Option<String> {
         let is_outdated = |item: &&Item<'_>| item.is_outdated();
         let count = self.items.iter().filter(is_outdated).count();
-        Some(match count {
+        let which = match count {
             0 => return None,
-            1 => "One of these dates is the last one that lapsed could read: its source says another, which could \
-                  not be read."
-                .to_owned(),
-            _ => format!(
-                "{} of these dates are the last ones that lapsed could read: their sources say others, which could \
-                 not be read.",
-                wording::thousands(count)
-            ),
-        })
+            1 => "one",
+            _ => "some",
+        };
+        let language = self.mail.language;
+        Some(phrase!(
+            language,
+            "outdated-note",
+            which = which,
+            count = count
+        ))
     }
 
     /// Why issuers do not get the mail: `40 tokens: the token has no issuer`.
     pub fn skipped_issuers(&self) -> Vec<String> {
-        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        let language = self.mail.language;
+        let mut counts: BTreeMap<String, i64> = BTreeMap::new();
         for item in &self.items {
             if let Entry::Expiry(entry) = item.entry
-                && let Some(reason) = &entry.instead_of_issuer
+                && let Some(reason) = explain_gaps(entry, language)
             {
                 *counts.entry(reason).or_default() += 1;
             }
@@ -330,17 +371,19 @@ impl<'a> Tokens<'a> {
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|(_, count)| -count);
         let lines = counts.into_iter().take(5).map(|(reason, count)| {
-            let tokens = wording::quantity(count, "token");
-            format!("{tokens}: {}", text::one_line(reason, 120))
+            let tokens = phrase!(language, "tokens", count = count);
+            let reason = text::one_line(&reason, 120);
+            phrase!(language, "titled", title = tokens, count = reason)
         });
         lines.collect()
     }
 }
 
-fn name_owners(token: &Token) -> &'static str {
+/// Whether a token has an issuer alone or several owners, for phrases.
+fn count_owners(token: &Token) -> &'static str {
     if token.co_owners.is_empty() {
-        "issuer"
+        "one"
     } else {
-        "owners"
+        "several"
     }
 }
