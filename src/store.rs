@@ -79,7 +79,7 @@ pub use plans::OpenMail;
 pub use removal::GhostFinding;
 pub use retrying::Retries;
 pub use revocations::{DueLoss, LossRow};
-pub use runs::{AuditRow, PurgeCutoffs, RunRow};
+pub use runs::{AuditFilter, AuditRow, PurgeCutoffs, RunRow};
 pub use schema::{Access, Versions};
 #[cfg(feature = "test-support")]
 pub use schema::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};

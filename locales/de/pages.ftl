@@ -4,6 +4,13 @@ menu-label = Seiten
 menu = { $page ->
     [overview] Übersicht
     [tokens] Tokens
+    [notices] Nachrichten
+    [forecast] Vorschau
+    [findings] Befunde
+    [people] Personen
+    [sources] Quellen
+    [directories] Verzeichnisse
+    [audit] Protokoll
    *[preferences] Einstellungen
 }
 menu-tokens-ending = { $count ->
@@ -148,6 +155,7 @@ column-state = Zustand
 column-actor = Wer
 column-action = Was
 column-reason = Warum
+column-subject = Woran
 used-never = Nie benutzt
 used-unknown = Die Quelle meldet es nicht
 expiry-never = Nie
@@ -244,6 +252,145 @@ notice-state = { $state ->
    *[suppressed] nicht gesendet
 }
 
+# Nachrichten.
+notices-title = Nachrichten
+notices-lead = Worüber Sie benachrichtigt wurden. Eine Nachricht bleibt ungelesen, bis Sie sie als gelesen markieren.
+notices-none = Sie haben keine Nachrichten.
+notices-read-all = Alle als gelesen markieren
+notices-read-one = Als gelesen markieren
+notices-unread = Ungelesen
+notices-read = Gelesen
+notice-step = Warnung { $span } vor dem Ende
+notice-text = { $topic ->
+    [expiry] Es endet
+    [sso_revoked] Wer es ausgestellt hat, hat keinen Zugang mehr
+    [revoked] Es wurde widerrufen
+    [old_secret] Sein altes Geheimnis wird noch benutzt
+    [unreachable] Die Adresse einer anderen Person funktioniert nicht
+    [summary] Zusammenfassung der Befunde
+   *[alert] Alarm
+}
+
+# Die Befunde.
+findings-title = Befunde
+findings-open = Offen
+findings-all = Alle, auch erledigte
+findings-none = Alles ist in Ordnung.
+findings-none-filtered = Kein Befund entspricht diesen Filtern.
+findings-acknowledge = Hinnehmen
+findings-acknowledged = Der Befund ist hingenommen. Nach Ablauf der Zeit ist er wieder offen.
+findings-revoke-at = Die Richtlinie widerruft das Token:
+finding-state = { $state ->
+    [open] offen
+    [acknowledged] hingenommen
+   *[resolved] erledigt
+}
+finding-acknowledge-title = Hinnehmen: { $name }
+acknowledge-lead = Sie nehmen den Befund für eine Zeit hin. Danach ist er wieder offen, falls er nicht erledigt ist.
+acknowledge-no-revoke = Die Richtlinie widerruft das Token dann nicht mehr:
+acknowledge-until = Bis zum Ende des Tages
+
+# Die Vorschau.
+forecast-title = Vorschau
+forecast-caption = Wie viele Tokens an jedem Tag von 13 Wochen enden
+forecast-week = Woche ab
+forecast-day = { $day }: { $count ->
+    [0] kein Token endet
+    [one] { $count } Token endet
+   *[other] { $count } Tokens enden
+}
+forecast-peak = Die meisten Tokens enden am { $day }: { $count }
+forecast-cut = Es sind zu viele Tokens, um sie zu zählen; an späteren Tagen fehlen welche.
+forecast-before = 13 Wochen früher
+forecast-after = 13 Wochen später
+forecast-list = Was in diesen Wochen endet
+forecast-list-day = Was am { $day } endet
+forecast-whole = Alle diese Wochen zeigen
+forecast-warning = Nächste Warnung
+forecast-no-warning = Keine
+forecast-told = Wer es erfährt
+forecast-none = Hier endet nichts.
+
+# Personen.
+people-title = Personen
+people-person = Person
+people-machine = Maschinennutzer
+people-tokens = Tokens
+people-decide = Zugang
+people-show-tokens = Zeigen
+person-status = { $status ->
+    [active] Aktiv
+    [disabled] Gesperrt
+   *[lost] Zugang verloren
+}
+people-disable = Sperren
+people-enable = Entsperren
+people-done = { $act ->
+    [enabled] Die Person ist entsperrt: Ihre Tokens gelten wieder.
+   *[disabled] Die Person ist gesperrt: Sitzungen und Tokens enden bei der nächsten Anfrage.
+}
+people-disable-title = { $name } sperren
+people-disable-lead = Alle Tokens und Sitzungen der Person enden bei der nächsten Anfrage, bis jemand sie entsperrt.
+people-enable-title = { $name } entsperren
+people-enable-lead = Die Tokens der Person gelten sofort wieder.
+people-used = Diese Tokens wurden innerhalb von 7 Tagen benutzt. Was sie benutzt, steht still.
+people-used-before = Diese Tokens wurden innerhalb von 7 Tagen benutzt.
+people-used-none = Keines ihrer Tokens wurde innerhalb von 7 Tagen benutzt.
+people-reason-missing = Nennen Sie einen Grund; das Protokoll bewahrt ihn auf.
+
+# Quellen und Verzeichnisse.
+sources-title = Quellen
+sources-lead = Woher lapsed Tokens liest.
+sources-none = lapsed hat noch keine Quelle gelesen.
+sources-tokens = { $count ->
+    [one] { $count } Token
+   *[other] { $count } Tokens
+}
+sources-renamed = Sie heißt jetzt { $name }; dieser Eintrag hält nur den alten Namen frei.
+directories-title = Verzeichnisse
+directories-lead = Woher lapsed liest, wer Zugang hat.
+directories-none = lapsed hat noch kein Verzeichnis gelesen.
+directories-people = { $count ->
+    [one] { $count } Person
+   *[other] { $count } Personen
+}
+directories-gaps = Es fehlen vielleicht Personen: { $name }
+directories-change = { $decision ->
+    [released] Freigegeben; der nächste Abgleich übernimmt es: { $name }
+    [rejected] Abgelehnt; der nächste Abgleich weist es zurück: { $name }
+   *[none] Angehalten, bis jemand entscheidet: { $name }
+}
+upstream-state = { $state ->
+    [ok] Funktioniert
+    [failing] Schlägt fehl
+    [never] Noch nicht gelesen
+    [waiting] Wartet
+    [held] Änderung angehalten
+   *[renamed] Umbenannt
+}
+upstream-last-good = zuletzt gelesen
+upstream-no-good = noch nie
+upstream-failing-since = Fehlschläge seit
+upstream-next = Nächster Versuch:
+upstream-next-scheduled = Der nächste Versuch folgt dem Zeitplan.
+upstream-fix = { $act ->
+    [check] Was falsch ist und wie es sich beheben lässt, zeigt
+    [forget] Den alten Namen gibt frei
+    [look] Wer den Zugang verlöre, zeigt
+    [release] Wenn es stimmt, hilft
+   *[reject] Wenn es nicht stimmt, hilft
+}
+
+# Das Protokoll.
+audit-title = Protokoll
+audit-actor = Wer, beginnt mit
+audit-action = Was, beginnt mit
+audit-subject = Woran, beginnt mit
+audit-since = Von
+audit-until = Bis
+audit-none = Noch wurde nichts getan.
+audit-none-filtered = Nichts entspricht diesen Filtern.
+
 # Formulare.
 form-errors = Etwas stimmt noch nicht
 form-name = Name
@@ -328,6 +475,31 @@ reason-value = { $reason ->
    *[other] Ein anderer Grund
 }
 preferences-title = Einstellungen
+preferences-saved = Ihre Einstellungen sind gespeichert.
+preferences-default = Wie eingerichtet
+preferences-warnings = Warnungen, bevor ein Token endet
+preferences-warnings-value = { $value ->
+    [default] Wie eingerichtet
+    [own] Zu eigenen Zeiten
+   *[none] Keine
+}
+preferences-configured = Eingerichtet:
+preferences-steps = Eigene Zeiten
+preferences-steps-hint = Etwa 30d 7d 12h: Tage oder Stunden vor dem Ende
+preferences-steps-missing = Nennen Sie mindestens eine Zeit, etwa 7d, oder wählen Sie keine Warnungen.
+preferences-always = Die letzte Warnung zu einem Token, das innerhalb von 7 Tagen benutzt wurde, lässt sich nicht abschalten: Es würde ohne Ankündigung nicht mehr gelten.
+preferences-channel = Wo
+preferences-channel-value = { $channel ->
+    [mail] Nur per Mail
+   *[account] Nur hier
+}
+preferences-language = Sprache
+preferences-timezone = Zeitzone
+preferences-timezone-hint = Etwa Europe/Vienna; ohne Angabe gilt { $name }
+preferences-timezone-wrong = „{ $name }“ ist keine Zeitzone. Schreiben Sie sie als Europe/Vienna.
+preferences-digest = Mails eines Tages kommen um
+preferences-digest-hint = Ohne Uhrzeit wie eingerichtet
+preferences-digest-wrong = Das ist keine Uhrzeit. Schreiben Sie sie als 09:00.
 sessions-title = Sitzungen
 sessions-lead = Wo Sie angemeldet sind. Eine Sitzung endet nach 8 Stunden ohne Gebrauch von selbst.
 sessions-since = Angemeldet

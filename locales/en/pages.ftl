@@ -4,6 +4,13 @@ menu-label = Pages
 menu = { $page ->
     [overview] Overview
     [tokens] Tokens
+    [notices] Notices
+    [forecast] Forecast
+    [findings] Findings
+    [people] People
+    [sources] Sources
+    [directories] Directories
+    [audit] Audit
    *[preferences] Preferences
 }
 menu-tokens-ending = { $count ->
@@ -148,6 +155,7 @@ column-state = State
 column-actor = Who
 column-action = What
 column-reason = Why
+column-subject = On what
 used-never = Never used
 used-unknown = The source does not report it
 expiry-never = Never
@@ -244,6 +252,145 @@ notice-state = { $state ->
    *[suppressed] not sent
 }
 
+# Notices.
+notices-title = Notices
+notices-lead = What you were notified of. A notice stays unread until you mark it.
+notices-none = You have no notices.
+notices-read-all = Mark all as read
+notices-read-one = Mark as read
+notices-unread = Unread
+notices-read = Read
+notice-step = Warning { $span } before it ends
+notice-text = { $topic ->
+    [expiry] It ends
+    [sso_revoked] Its issuer lost access
+    [revoked] It was revoked
+    [old_secret] Its old secret is still used
+    [unreachable] The address of another recipient does not work
+    [summary] Summary of findings
+   *[alert] Alert
+}
+
+# The findings.
+findings-title = Findings
+findings-open = Open
+findings-all = All, with those that are settled
+findings-none = Nothing is wrong.
+findings-none-filtered = No finding matches these filters.
+findings-acknowledge = Acknowledge
+findings-acknowledged = The finding is acknowledged. It opens again when the time is over.
+findings-revoke-at = The policy revokes the token:
+finding-state = { $state ->
+    [open] open
+    [acknowledged] acknowledged
+   *[resolved] resolved
+}
+finding-acknowledge-title = Acknowledge: { $name }
+acknowledge-lead = You accept the finding for a time. It then opens again, unless it is resolved.
+acknowledge-no-revoke = The policy then no longer revokes the token:
+acknowledge-until = Until the end of
+
+# The forecast.
+forecast-title = Forecast
+forecast-caption = How many tokens end on each day of 13 weeks
+forecast-week = Week of
+forecast-day = { $day }: { $count ->
+    [0] no token ends
+    [one] { $count } token ends
+   *[other] { $count } tokens end
+}
+forecast-peak = Most tokens end on { $day }: { $count }
+forecast-cut = There are too many tokens to count; later days lack some.
+forecast-before = 13 weeks earlier
+forecast-after = 13 weeks later
+forecast-list = What ends in these weeks
+forecast-list-day = What ends on { $day }
+forecast-whole = Show all these weeks
+forecast-warning = Next warning
+forecast-no-warning = None
+forecast-told = Who is told
+forecast-none = Nothing ends here.
+
+# People.
+people-title = People
+people-person = Person
+people-machine = Machine user
+people-tokens = Tokens
+people-decide = Access
+people-show-tokens = Show
+person-status = { $status ->
+    [active] Active
+    [disabled] Disabled
+   *[lost] Lost access
+}
+people-disable = Disable
+people-enable = Enable
+people-done = { $act ->
+    [enabled] They are enabled: their tokens work again.
+   *[disabled] They are disabled: their sessions and tokens stop at the next request.
+}
+people-disable-title = Disable { $name }
+people-disable-lead = All their tokens and sessions stop at the next request, until somebody enables them again.
+people-enable-title = Enable { $name }
+people-enable-lead = Their tokens work again at once.
+people-used = These tokens were used within 7 days. What uses them stops.
+people-used-before = These tokens were used within 7 days.
+people-used-none = No token of theirs was used within 7 days.
+people-reason-missing = Give a reason; the audit trail keeps it.
+
+# Sources and directories.
+sources-title = Sources
+sources-lead = Where lapsed reads tokens.
+sources-none = lapsed has not read a source yet.
+sources-tokens = { $count ->
+    [one] { $count } token
+   *[other] { $count } tokens
+}
+sources-renamed = It is now called { $name }; this entry only keeps the old name.
+directories-title = Directories
+directories-lead = Where lapsed reads who has access.
+directories-none = lapsed has not read a directory yet.
+directories-people = { $count ->
+    [one] { $count } person
+   *[other] { $count } people
+}
+directories-gaps = People may be missing: { $name }
+directories-change = { $decision ->
+    [released] Released; the next sync accepts it: { $name }
+    [rejected] Rejected; the next sync rejects it: { $name }
+   *[none] Held until somebody decides: { $name }
+}
+upstream-state = { $state ->
+    [ok] Works
+    [failing] Fails
+    [never] Not read yet
+    [waiting] Waits
+    [held] Change held
+   *[renamed] Renamed
+}
+upstream-last-good = last read
+upstream-no-good = never
+upstream-failing-since = It fails since
+upstream-next = Next attempt:
+upstream-next-scheduled = The next attempt is as scheduled.
+upstream-fix = { $act ->
+    [check] To see what is wrong and how to set it right, run
+    [forget] To free the old name, run
+    [look] To see who would lose access, run
+    [release] If it is right, run
+   *[reject] If it is wrong, run
+}
+
+# The audit trail.
+audit-title = Audit
+audit-actor = Who, begins with
+audit-action = What, begins with
+audit-subject = On what, begins with
+audit-since = From
+audit-until = Until
+audit-none = Nothing was done yet.
+audit-none-filtered = Nothing matches these filters.
+
 # Forms.
 form-errors = Something is not right yet
 form-name = Name
@@ -328,6 +475,31 @@ reason-value = { $reason ->
    *[other] Another reason
 }
 preferences-title = Preferences
+preferences-saved = Your preferences are saved.
+preferences-default = As configured
+preferences-warnings = Warnings before a token ends
+preferences-warnings-value = { $value ->
+    [default] As configured
+    [own] At times of my own
+   *[none] None
+}
+preferences-configured = Configured:
+preferences-steps = Times of my own
+preferences-steps-hint = Such as 30d 7d 12h: days or hours before the end
+preferences-steps-missing = Name at least one time, such as 7d, or choose no warnings.
+preferences-always = The last warning about a token that was used within 7 days cannot be switched off: it would stop working without notice.
+preferences-channel = Where
+preferences-channel-value = { $channel ->
+    [mail] Only by mail
+   *[account] Only here
+}
+preferences-language = Language
+preferences-timezone = Time zone
+preferences-timezone-hint = Such as Europe/Vienna; without one it is { $name }
+preferences-timezone-wrong = “{ $name }” is not a time zone. Write it as Europe/Vienna.
+preferences-digest = Mails of a day arrive at
+preferences-digest-hint = Without a time, as configured
+preferences-digest-wrong = This is not a time of day. Write it as 09:00.
 sessions-title = Sessions
 sessions-lead = Where you are signed in. A session ends by itself after 8 hours without use.
 sessions-since = Signed in

@@ -13,7 +13,7 @@ use super::output::{Cell, Column, Field, Printer, Row};
 use super::query::{print_list, print_pages};
 use super::setup;
 use crate::engine;
-use crate::store::{self, AuditRow, Store, Tx};
+use crate::store::{self, AuditFilter, AuditRow, Store, Tx};
 
 pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit> {
     let AuditCommand::List(args) = args;
@@ -31,12 +31,16 @@ pub(super) async fn list(
     args: &AuditList,
     printer: &mut Printer<'_, AuditRow>,
 ) -> Result<()> {
+    let filter = AuditFilter {
+        since: args.since,
+        ..AuditFilter::default()
+    };
     print_pages(
         printer,
         args.options.limit,
         async |last, limit| {
             let mut tx = store.begin_read().await?;
-            tx.list_audit(args.since, last, limit).await
+            tx.list_audit(&filter, last, limit).await
         },
         |row| row,
     )

@@ -12,6 +12,9 @@ use crate::store::{AccountNotice, Tx};
 use super::watching::{MAX_SCANS, SCAN, Scanned};
 use super::{Error, Service};
 
+/// Notices that one transaction marks.
+const MARKED: usize = 500;
+
 /// Where a page ends.
 type Place = (DateTime<Utc>, Uuid);
 
@@ -64,6 +67,32 @@ impl Service {
     pub async fn read_notice(&self, caller: &Arc<Access>, id: Uuid) -> Result<(), Error> {
         let work = || self.try_read_notice(caller, id);
         self.store.retrying(work).await
+    }
+
+    /// Marks all notices to the caller until `until` as read, as far as their credential sees them.
+    ///
+    /// # Errors
+    /// If the caller may not.
+    pub async fn read_notices(
+        &self,
+        caller: &Arc<Access>,
+        until: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let mut before = None;
+        loop {
+            let found = self.list_notices(caller, true, before, MARKED).await?;
+            let now = self.clock.now();
+            let mut tx = self.store.begin_short().await?;
+            for notice in found.rows.iter().filter(|it| it.planned_at <= until) {
+                tx.mark_notice_read(&caller.person.key, notice.id, now)
+                    .await?;
+            }
+            tx.commit().await?;
+            before = found.next;
+            if before.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn try_read_notice(&self, caller: &Arc<Access>, id: Uuid) -> Result<(), Error> {

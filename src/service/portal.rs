@@ -1,8 +1,13 @@
 //! What the pages of the portal show.
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::service::{Actor, Operation};
 use crate::domain::{Status, TokenId};
-use crate::store::{AuditRow, NoticeRow, OpenFinding, PageFilter, PageOrder, Reach, Uses};
+use crate::store::{
+    AuditRow, DirectoryRow, IdentityFilter, IdentityRow, NoticeRow, OpenFinding, PageFilter,
+    PageOrder, Reach, SourceRow, Uses,
+};
 use crate::time::shift;
 
 use super::found::subject_of;
@@ -12,6 +17,7 @@ use super::{Error, Service};
 /// One more than what pages count.
 const MAX_COUNT: i64 = 10_001;
 const MAX_AUDIT: i64 = 50;
+const MAX_REPORTS: i64 = 20;
 
 /// Whose tokens a page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,31 @@ impl Service {
         let now = self.clock.now();
         let ids = tx.page_tokens(&reach, filter, order, now, limit).await?;
         load_items(&mut tx, &ids).await
+    }
+
+    /// When active tokens expire between `from` and `until`: at most 10,001, the earliest first.
+    ///
+    /// # Errors
+    /// If the actor may not read the forecast.
+    pub async fn list_expiries(
+        &self,
+        actor: &Actor,
+        whose: Whose,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<DateTime<Utc>>, Error> {
+        actor.may(Operation::ReadForecast)?;
+        let reach = self.reach_of(actor, whose);
+        let filter = PageFilter {
+            status: Some(Status::Active),
+            expires_until: Some(until),
+            ..PageFilter::default()
+        };
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short_read().await?;
+        Ok(tx
+            .list_expiries(&reach, &filter, (from, now), MAX_COUNT)
+            .await?)
     }
 
     /// # Errors
@@ -151,6 +182,42 @@ impl Service {
             audit,
             item,
         })
+    }
+
+    /// What directories report about a user.
+    ///
+    /// # Errors
+    /// If there is none, or the actor may not know of them.
+    pub async fn list_reports(&self, actor: &Actor, key: &str) -> Result<Vec<IdentityRow>, Error> {
+        let person = self.find_user(actor, key).await?;
+        let filter = IdentityFilter {
+            email_key: Some(person.key),
+            ..IdentityFilter::default()
+        };
+        let now = self.clock.now();
+        let mut tx = self.store.begin_short_read().await?;
+        let rows = tx.list_identities(&filter, None, now, MAX_REPORTS).await?;
+        Ok(rows.into_iter().map(|(row, _)| row).collect())
+    }
+
+    /// The sources that lapsed has read.
+    ///
+    /// # Errors
+    /// If the actor may not.
+    pub async fn list_sources(&self, actor: &Actor) -> Result<Vec<SourceRow>, Error> {
+        actor.may(Operation::ReadService)?;
+        let mut tx = self.store.begin_short_read().await?;
+        Ok(tx.list_sources().await?)
+    }
+
+    /// The directories that lapsed has read.
+    ///
+    /// # Errors
+    /// If the actor may not.
+    pub async fn list_directories(&self, actor: &Actor) -> Result<Vec<DirectoryRow>, Error> {
+        actor.may(Operation::ReadService)?;
+        let mut tx = self.store.begin_short_read().await?;
+        Ok(tx.list_directories().await?)
     }
 
     fn reach_of(&self, actor: &Actor, whose: Whose) -> Reach {

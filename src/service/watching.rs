@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::service::{Actor, Operation, Problem, ProblemKind};
 use crate::domain::{FindingState, Token, TokenId};
-use crate::store::{AuditRow, FindingFilter, FindingRow};
+use crate::store::{AuditFilter, AuditRow, FindingFilter, FindingRow};
 use crate::text::{MAX_TEXT, one_line};
 
 use super::found::subject_of;
@@ -152,7 +152,7 @@ impl Service {
     pub async fn list_audit(
         &self,
         actor: &Actor,
-        since: Option<DateTime<Utc>>,
+        filter: &AuditFilter,
         mut before: Option<AuditRow>,
         limit: usize,
     ) -> Result<Scanned<AuditRow, AuditRow>, Error> {
@@ -160,7 +160,7 @@ impl Service {
         let mut rows = Vec::new();
         for _ in 0..MAX_SCANS {
             let mut tx = self.store.begin_short_read().await?;
-            let page = tx.list_audit(since, before.as_ref(), SCAN).await?;
+            let page = tx.list_audit(filter, before.as_ref(), SCAN).await?;
             drop(tx);
             let is_last = page.len() < usize::try_from(SCAN).unwrap_or(usize::MAX);
             let visible = self.visible_subjects(actor, &page).await?;

@@ -30,6 +30,30 @@ pub struct AuditRow {
     pub reason: Option<String>,
 }
 
+impl AuditRow {
+    /// Where a list continues: nothing else of it matters.
+    pub fn position(at: DateTime<Utc>, id: Uuid) -> Self {
+        Self {
+            id,
+            at,
+            actor: String::new(),
+            action: String::new(),
+            subject: String::new(),
+            reason: None,
+        }
+    }
+}
+
+/// Each text is how the column begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    pub since: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    pub subject: Option<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct LeaseRow {
     /// Who holds it, or held it last.
@@ -196,18 +220,32 @@ impl Tx {
         Ok(())
     }
 
-    /// A page of the audit trail since `since` and before `before`, newest first.
+    /// A page of the audit trail before `before`, newest first.
     pub async fn list_audit(
         &mut self,
-        since: Option<DateTime<Utc>>,
+        filter: &AuditFilter,
         before: Option<&AuditRow>,
         limit: i64,
     ) -> Result<Vec<AuditRow>> {
         let (at, id) = before.map_or((MAX_INSTANT, Uuid::max()), |entry| (entry.at, entry.id));
-        on!(self, c: Db => sqlx::query_as(
-            "SELECT * FROM audit WHERE at <= $1 AND (at, id) < ($1, $2) AND at >= $4
-             ORDER BY at DESC, id DESC LIMIT $3")
-            .bind(at).bind(id).bind(limit).bind(since.unwrap_or(DateTime::UNIX_EPOCH)).fetch_all(c).await)
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT * FROM audit WHERE at <= ");
+            query.push_bind(at).push(" AND (at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
+            if let Some(since) = filter.since {
+                query.push(" AND at >= ").push_bind(since);
+            }
+            if let Some(until) = filter.until {
+                query.push(" AND at <= ").push_bind(until);
+            }
+            let begins = [("actor", &filter.actor), ("action", &filter.action), ("subject", &filter.subject)];
+            for (column, begin) in begins {
+                if let Some(begin) = begin {
+                    query.push(format!(" AND substr({column}, 1, length(")).push_bind(begin).push(")) = ").push_bind(begin);
+                }
+            }
+            query.push(" ORDER BY at DESC, id DESC LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })
     }
 
     /// The last entries about a subject, newest first.

@@ -156,6 +156,25 @@ impl Tx {
         })
     }
 
+    /// When tokens expire, from `from` on.
+    pub async fn list_expiries(
+        &mut self,
+        reach: &Reach,
+        filter: &PageFilter,
+        (from, now): (DateTime<Utc>, DateTime<Utc>),
+        limit: i64,
+    ) -> Result<Vec<DateTime<Utc>>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT t.expires_at FROM token t LEFT JOIN credential c ON c.id = t.id WHERE ");
+            push_reach(&mut query, reach);
+            push_filter(&mut query, filter, now);
+            query.push(" AND t.expires_at >= ").push_bind(from)
+                .push(" ORDER BY t.expires_at LIMIT ").push_bind(limit);
+            query.build_query_scalar().fetch_all(c).await
+        })
+    }
+
     /// How many tokens there are, up to `limit`.
     pub async fn count_tokens(
         &mut self,

@@ -1,9 +1,16 @@
 //! The pages of the portal, a file for each.
 
+mod audit;
 mod change;
+mod findings;
+mod forecast;
+mod list_link;
 mod made;
 mod new_token;
+mod notices;
 mod overview;
+mod people;
+mod preference_form;
 mod preferences;
 mod regenerate;
 mod sign_in;
@@ -12,6 +19,7 @@ mod token;
 mod token_form;
 mod token_view;
 mod tokens;
+mod upstreams;
 
 use axum::Router;
 use axum::body::Body;
@@ -53,7 +61,11 @@ pub fn routes(web: &AppState) -> Router<AppState> {
             "/tokens/{id}/revoke",
             get(change::show_revoke).post(change::revoke),
         )
-        .route("/preferences", get(preferences::show))
+        .merge(watching())
+        .route(
+            "/preferences",
+            get(preferences::show).post(preference_form::save),
+        )
         .route(
             "/preferences/sessions/{id}/end",
             post(preferences::end_session),
@@ -72,6 +84,32 @@ pub fn routes(web: &AppState) -> Router<AppState> {
         .layer(from_fn_with_state(web.clone(), layer::surround))
         .layer(CompressionLayer::new())
         .merge(outside())
+}
+
+/// What is watched, and who and what is behind it.
+fn watching() -> Router<AppState> {
+    Router::new()
+        .route("/notices", get(notices::show))
+        .route("/notices/read", post(notices::read_all))
+        .route("/notices/{id}/read", post(notices::read))
+        .route("/findings", get(findings::show))
+        .route(
+            "/findings/{id}/acknowledge",
+            get(findings::show_acknowledge).post(findings::acknowledge),
+        )
+        .route("/audit", get(audit::show))
+        .route("/forecast", get(forecast::show))
+        .route("/people", get(people::show))
+        .route(
+            "/people/{key}/disable",
+            get(people::show_disable).post(people::disable),
+        )
+        .route(
+            "/people/{key}/enable",
+            get(people::show_enable).post(people::enable),
+        )
+        .route("/sources", get(upstreams::show_sources))
+        .route("/directories", get(upstreams::show_directories))
 }
 
 /// What needs no visitor, and what browsers send by themselves.

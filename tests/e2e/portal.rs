@@ -62,6 +62,13 @@ impl Page {
         rest.split('"').next().unwrap().to_owned()
     }
 
+    /// The address of a link, without the escapes of HTML.
+    fn link_after(&self, begin: &str) -> String {
+        self.value_after(begin)
+            .replace("&amp;", "&")
+            .replace("&#x3D;", "=")
+    }
+
     fn shows(&self, status: u16, text: &str) -> &Self {
         assert_eq!(self.status, status, "{}", self.body);
         assert!(self.body.contains(text), "no {text:?} in {}", self.body);
@@ -567,8 +574,302 @@ fn tokens_are_edited_disabled_enabled_and_revoked(#[values(Sqlite, Postgres)] db
     daemon.stop();
 }
 
+#[rstest]
+fn notices_stay_unread_until_a_form_says_so(#[values(Sqlite, Postgres)] db: Db) {
+    let mut site = site(db);
+    let ann = "ann@example.org";
+    site.world
+        .run(&["preference", "set", ann, "channel", "account"])
+        .exits(0);
+    let issued = site.issue(&["--expires", "8d"]);
+    let id = issued["id"].as_str().unwrap();
+    site.world.at("+2d").sweep();
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, ann);
+    for _ in 0..2 {
+        let page = browser.get("/notices");
+        page.shows(200, "Unread")
+            .shows(200, "Warning 7 days before it ends")
+            .shows(200, &format!("<a href=\"/tokens/{id}\""))
+            .shows(200, "1 unread notice");
+    }
+    let until = browser.get("/notices").field("until");
+    let page = browser.get("/notices");
+    let form = page.value_after("<form method=\"post\" action=\"/notices/");
+    assert_eq!(form, "read", "the form about all notices comes first");
+    let (_, rest) = page.body.split_once("<tbody>").unwrap();
+    let (_, rest) = rest.split_once("action=\"").unwrap();
+    let one = rest.split('"').next().unwrap();
+    // A notice of somebody else is none.
+    let mut bob = Browser::sign_in(&site, "bob@example.org");
+    bob.post(one, &[]).shows(404, "Page not found");
+    bob.post("/notices/read", &[("until", &until)])
+        .leads_to("/notices");
+    bob.get("/notices").shows(200, "You have no notices");
+    browser.get("/notices").shows(200, "Unread");
+    browser.post("/notices/read", &[]).shows(400, "");
+    // What comes after the page was shown stays unread.
+    let early = [("until", "2000-01-01T00:00:00Z")];
+    browser.post("/notices/read", &early).leads_to("/notices");
+    browser.get("/notices").shows(200, "Unread");
+    browser.post(one, &[]).leads_to("/notices");
+    let page = browser.get("/notices");
+    page.shows(200, "<span class=\"muted\">Read");
+    for gone in ["Unread", "unread notice", "Mark all"] {
+        assert!(!page.body.contains(gone), "{gone}: {}", page.body);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn findings_are_seen_by_their_owners_and_acknowledged_by_admins() {
+    let mut site = site(Sqlite);
+    site.world
+        .set("policy.max_ttl", "\"90d\"")
+        .table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"tokens.csv\"");
+    let columns = "external_id,name,issuer_email,expires_at,created_at,last_used_at,role,status";
+    let row = "b,endless,ann@example.org,never,2026-11-01,2026-11-19,admin,active";
+    site.world
+        .write("tokens.csv", format!("{columns}\n{row}\n"));
+    site.world.sweep();
+    let listed = site.world.list(&["finding", "list"]);
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut ann = Browser::sign_in(&site, "ann@example.org");
+    let page = ann.get("/findings");
+    page.shows(200, "Never expires")
+        .shows(200, "endless")
+        .shows(200, "it has no expiry");
+    assert!(!page.body.contains("/acknowledge"), "{}", page.body);
+    let path = format!("/findings/{id}/acknowledge");
+    let until = [("until", "2099-01-01"), ("reason", "a test")];
+    ann.get(&path).shows(404, "Page not found");
+    ann.post(&path, &until).shows(404, "Page not found");
+    let mut bob = Browser::sign_in(&site, "bob@example.org");
+    bob.get("/findings").shows(200, "Nothing is wrong");
+    ann.get("/findings?kind=unused")
+        .shows(200, "No finding matches");
+    let mut root = Browser::sign_in(&site, "root@example.org");
+    root.get("/findings").shows(200, &path);
+    root.get(&path).shows(200, "You accept the finding");
+    root.post(&path, &[("until", "soon"), ("reason", "why & how")])
+        .shows(422, "This is not a day")
+        .shows(422, "value=\"why &amp; how\"");
+    root.post(&path, &[("until", "2000-01-01"), ("reason", "why")])
+        .shows(422, "it has passed already");
+    root.post(&path, &[("until", "2099-01-01")])
+        .shows(422, "needs a reason");
+    root.post(&path, &until)
+        .leads_to("/findings?done=acknowledged");
+    root.get("/findings?done=acknowledged")
+        .shows(200, "is acknowledged")
+        .shows(200, "Nothing is wrong");
+    root.get("/findings?state=all").shows(200, "acknowledged");
+    root.get("/audit?action=finding.")
+        .shows(200, "finding.acknowledge")
+        .shows(200, "a test");
+    daemon.stop();
+}
+
+#[test]
+fn the_audit_trail_is_filtered_and_paged() {
+    let site = site(Sqlite);
+    for _ in 0..26 {
+        site.world
+            .run(&["user", "disable", "bob@example.org"])
+            .exits(0);
+        site.world
+            .run(&["user", "enable", "bob@example.org"])
+            .exits(0);
+    }
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut root = Browser::sign_in(&site, "root@example.org");
+    let first = root.get("/audit?subject=user%2Fbob");
+    first.shows(200, "user.disable");
+    assert!(!first.body.contains("session.start"), "{}", first.body);
+    let next = first.link_after("rel=\"next\" href=\"");
+    let second = root.get(&next);
+    second.shows(200, "user.add");
+    root.get("/audit?action=user.enable&since=2000-01-01")
+        .shows(200, "user/bob@example.org");
+    root.get("/audit?until=2000-01-01")
+        .shows(200, "Nothing matches");
+    root.get("/audit?cursor=x").shows(400, "");
+    // The admin of an account reads about its tokens alone.
+    let mut ada = Browser::sign_in(&site, "ada@example.org");
+    let page = ada.get("/audit");
+    assert!(!page.body.contains("user.disable"), "{}", page.body);
+    daemon.stop();
+}
+
+#[rstest]
+fn the_forecast_counts_what_ends_on_each_day(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    for span in ["20d", "20d", "20d", "150d"] {
+        site.issue(&["--expires", span]);
+    }
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    let page = browser.get("/forecast");
+    page.shows(200, ": 3 tokens end<")
+        .shows(200, "Most tokens end on")
+        .shows(200, "ann@example.org")
+        .shows(200, "Next warning");
+    assert_eq!(page.body.matches("<tr><th scope=\"row\">").count(), 13);
+    assert!(!page.body.contains("1 token ends<"), "{}", page.body);
+    let day = crate::world::in_days(20);
+    browser
+        .get(&format!("/forecast?day={day}"))
+        .shows(200, "What ends on");
+    let empty = crate::world::in_days(40);
+    browser
+        .get(&format!("/forecast?day={empty}"))
+        .shows(200, "Nothing ends here");
+    let later = page.link_after("<a class=\"button\" href=\"/forecast?");
+    browser
+        .get(&format!("/forecast?{later}"))
+        .shows(200, ": 1 token ends<")
+        .shows(200, "13 weeks earlier");
+    // What is of others is for admins.
+    browser.get("/forecast?view=all").shows(404, "");
+    let mut ada = Browser::sign_in(&site, "ada@example.org");
+    ada.get("/forecast").shows(200, "Nothing ends here");
+    ada.get("/forecast?view=all").shows(200, ": 3 tokens end<");
+    for odd in ["from=x&day=y", "from=262142-12-31", "day=262142-12-31"] {
+        let page = browser.get(&format!("/forecast?{odd}"));
+        assert!(page.status < 500, "{odd}: {}", page.status);
+    }
+    daemon.stop();
+}
+
+#[rstest]
+fn admins_disable_and_enable_people(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let issued = site.issue(&[]);
+    let token = secret(&issued);
+    let daemon = Daemon::start(&site.world, "daemon");
+    assert_eq!(crate::web::verifies(site.port, token), 200);
+    let mut ann = Browser::sign_in(&site, "ann@example.org");
+    let mut ada = Browser::sign_in(&site, "ada@example.org");
+    let page = ada.get("/people");
+    page.shows(200, "ann@example.org")
+        .shows(200, "acme: administrator");
+    assert!(!page.body.contains("root@example.org"), "{}", page.body);
+    let disable = "/people/ann%40example%2Eorg/disable";
+    page.shows(200, disable);
+    wait_until("the use of the token", || {
+        let page = ada.get(disable);
+        page.shows(200, "All their tokens and sessions stop");
+        page.body.contains("What uses them stops").then_some(())
+    });
+    ada.post(disable, &[]).shows(422, "Give a reason");
+    ann.get("/").shows(200, "Overview");
+    ada.post(disable, &[("reason", "they left")])
+        .leads_to("/people?done=disabled");
+    ann.get("/").leads_to("/sign-in");
+    assert_eq!(crate::web::verifies(site.port, token), 401);
+    ada.get("/people?done=disabled")
+        .shows(200, "They are disabled")
+        .shows(200, "/people/ann%40example%2Eorg/enable");
+    let enable = "/people/ann%40example%2Eorg/enable";
+    ada.get(enable).shows(200, "Their tokens work again");
+    ada.post(enable, &[("reason", "they are back")])
+        .leads_to("/people?done=enabled");
+    assert_eq!(crate::web::verifies(site.port, token), 200);
+    // Who is beyond the account is not there.
+    for key in ["root%40example%2Eorg", "nobody"] {
+        let path = format!("/people/{key}/disable");
+        ada.get(&path).shows(404, "Page not found");
+        ada.post(&path, &[("reason", "x")])
+            .shows(404, "Page not found");
+    }
+    daemon.stop();
+}
+
+#[rstest]
+fn preferences_are_saved_and_say_what_cannot_be_switched_off(#[values(Sqlite, Postgres)] db: Db) {
+    let site = site(db);
+    let issued = site.issue(&["--expires", "60d"]);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut browser = Browser::sign_in(&site, "ann@example.org");
+    let form = browser.get("/preferences");
+    form.shows(200, "As configured")
+        .shows(200, "used within 7 days");
+    let version = form.field("version");
+    let wrong = [
+        ("version", version.as_str()),
+        ("warnings", "own"),
+        ("steps", "soon"),
+        ("channel", "account"),
+        ("timezone", "Mars/Olympus"),
+        ("digest", "never"),
+    ];
+    let page = browser.post("/preferences", &wrong);
+    for text in ["soon", "Mars/Olympus", "Europe/Vienna", "09:00"] {
+        page.shows(422, text);
+    }
+    page.shows(422, "<option value=\"account\" selected>");
+    let right = [
+        ("version", version.as_str()),
+        ("warnings", "own"),
+        ("steps", "14d, 1d"),
+        ("channel", "account"),
+        ("language", "de"),
+        ("timezone", "Asia/Tokyo"),
+        ("digest", "08:30"),
+    ];
+    browser
+        .post("/preferences", &right)
+        .leads_to("/preferences?done=saved");
+    let saved = browser.get("/preferences?done=saved");
+    for text in [
+        "gespeichert",
+        "14d 1d",
+        "Asia/Tokyo",
+        "08:30",
+        "lang=\"de\"",
+    ] {
+        saved.shows(200, text);
+    }
+    // Somebody else has changed them since.
+    browser.post("/preferences", &right).shows(422, "read");
+    // A token in daily use would stop without notice.
+    assert_eq!(crate::web::verifies(site.port, secret(&issued)), 200);
+    let version = saved.field("version");
+    let none = [("version", version.as_str()), ("warnings", "none")];
+    browser
+        .post("/preferences", &none)
+        .shows(422, "last warning cannot be switched off");
+    let back = [("version", version.as_str())];
+    browser
+        .post("/preferences", &back)
+        .leads_to("/preferences?done=saved");
+    browser
+        .get("/preferences?done=saved")
+        .shows(200, "preferences are saved");
+    daemon.stop();
+}
+
+#[test]
+fn sources_and_directories_say_what_is_wrong_and_what_to_run() {
+    let mut site = site(Sqlite);
+    site.world
+        .table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"missing.csv\"")
+        .table("[[directory]]\nname = \"hr\"\nkind = \"file\"\npath = \"nobody.csv\"");
+    site.world.run(&["sweep"]);
+    let daemon = Daemon::start(&site.world, "daemon");
+    let mut root = Browser::sign_in(&site, "root@example.org");
+    root.get("/sources")
+        .shows(200, "Fails")
+        .shows(200, "lapsed source check exports");
+    root.get("/directories")
+        .shows(200, "Fails")
+        .shows(200, "lapsed directory check hr");
+    daemon.stop();
+}
+
 /// Each page with what the roles get: nobody, the viewer, the admin of the account, the super admin.
-const PAGES: [(&str, [u16; 4]); 12] = [
+const PAGES: [(&str, [u16; 4]); 21] = [
     ("/", [303, 200, 200, 200]),
     ("/tokens", [303, 200, 200, 200]),
     ("/tokens?view=all", [303, 404, 200, 200]),
@@ -579,16 +880,28 @@ const PAGES: [(&str, [u16; 4]); 12] = [
     ("/tokens/{id}/disable", [303, 200, 200, 200]),
     ("/tokens/{id}/enable", [303, 200, 200, 200]),
     ("/tokens/{id}/revoke", [303, 200, 200, 200]),
+    ("/notices", [303, 200, 200, 200]),
+    ("/forecast", [303, 200, 200, 200]),
+    ("/findings", [303, 200, 200, 200]),
+    ("/audit", [303, 404, 200, 200]),
+    ("/people", [303, 404, 200, 200]),
+    ("/people/{key}/disable", [303, 404, 200, 200]),
+    ("/people/{key}/enable", [303, 404, 200, 200]),
+    ("/sources", [303, 404, 404, 200]),
+    ("/directories", [303, 404, 404, 200]),
     ("/preferences", [303, 200, 200, 200]),
     ("/sign-in", [200, 200, 200, 200]),
 ];
 /// Those that only take forms, or that links lead to.
-const NO_PAGES: [&str; 7] = [
+const NO_PAGES: [&str; 10] = [
     "/sign-in/sent",
     "/sign-in/link/{text}",
     "/sign-out",
     "/account",
     "/theme",
+    "/findings/{id}/acknowledge",
+    "/notices/read",
+    "/notices/{id}/read",
     "/preferences/sessions/{id}/end",
     "/assets/{file}",
 ];
@@ -604,7 +917,7 @@ fn each_role_gets_its_pages() {
     let mut browsers = vec![Browser::new(site.port)];
     browsers.extend(signed_in);
     for (page, expected) in PAGES {
-        let path = page.replace("{id}", id);
+        let path = page.replace("{id}", id).replace("{key}", "ann@example.org");
         let got: Vec<_> = browsers
             .iter_mut()
             .map(|browser| browser.get(&path).status)
@@ -653,7 +966,9 @@ fn hostile_names_stay_text() {
     let id = issued["id"].as_str().unwrap();
     let daemon = Daemon::start(&site.world, "daemon");
     let mut browser = Browser::sign_in(&site, "ann@example.org");
-    let mut paths = vec!["/".to_owned(), "/tokens".to_owned()];
+    let mut paths = ["/", "/tokens", "/notices", "/findings", "/forecast"]
+        .map(str::to_owned)
+        .to_vec();
     for page in ["", "/regenerate", "/edit", "/disable", "/enable", "/revoke"] {
         paths.push(format!("/tokens/{id}{page}"));
     }
@@ -661,8 +976,27 @@ fn hostile_names_stay_text() {
     paths.push(format!("/tokens?q={query}&source={query}"));
     paths.push(format!("/tokens/new?name={query}&scope={query}"));
     paths.push(format!("/sign-in?next={query}"));
-    for path in paths {
-        let page = browser.get(&path);
+    paths.push(format!("/findings?kind={query}&state={query}"));
+    let machine = "<img_onerror=alert(2)>";
+    for arguments in [
+        &["user", "add", machine, "--service", "--account", "acme"][..],
+        &["user", "disable", "bob@example.org", "--reason", hostile],
+    ] {
+        site.world.run(arguments).exits(0);
+    }
+    let mut root = Browser::sign_in(&site, "root@example.org");
+    let admins = [
+        "/people".to_owned(),
+        "/people/%3Cimg_onerror=alert(2)%3E/disable".to_owned(),
+        format!("/audit?actor={query}&action={query}&subject={query}"),
+        "/audit".to_owned(),
+        "/findings".to_owned(),
+    ];
+    let pages = paths.iter().map(|path| (path, browser.get(path)));
+    let pages: Vec<_> = pages
+        .chain(admins.iter().map(|path| (path, root.get(path))))
+        .collect();
+    for (path, page) in pages {
         assert_eq!(page.status, 200, "{path}: {}", page.body);
         for tag in ["<script>", "<img", "onerror=alert(2)>"] {
             assert!(!page.body.contains(tag), "{path} has {tag}: {}", page.body);

@@ -18,7 +18,7 @@ use lapsed::engine::{
 use lapsed::sources::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, Source, Tokens,
 };
-use lapsed::store::{Decision, DirectoryRow, FindingFilter, IdentityFilter};
+use lapsed::store::{AuditFilter, Decision, DirectoryRow, FindingFilter, IdentityFilter};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 
@@ -897,7 +897,10 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
         .unwrap()
         .unwrap();
     assert_eq!(identity.account_id.as_deref(), Some("new"));
-    let trail = tx.list_audit(None, None, 9).await.unwrap();
+    let trail = tx
+        .list_audit(&AuditFilter::default(), None, 9)
+        .await
+        .unwrap();
     let entry = (trail[0].actor.as_str(), trail[0].action.as_str());
     assert_eq!((trail.len(), entry), (1, ("grace", "identity.rebind")));
 }

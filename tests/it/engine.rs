@@ -15,7 +15,7 @@ use lapsed::sources::ListingBuilder;
 use lapsed::sources::{
     self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRow, Source,
 };
-use lapsed::store::{AuditRow, Holder, NoticeRow};
+use lapsed::store::{AuditFilter, AuditRow, Holder, NoticeRow};
 use rstest::rstest;
 use tokio::sync::{Barrier, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -162,7 +162,10 @@ impl World {
     /// The audit trail, oldest first, as `actor action subject: reason`.
     async fn trail(&self) -> Vec<String> {
         let mut tx = self.engine.store.begin_read().await.unwrap();
-        let entries = tx.list_audit(None, None, 100).await.unwrap();
+        let entries = tx
+            .list_audit(&AuditFilter::default(), None, 100)
+            .await
+            .unwrap();
         let line = |entry: &AuditRow| {
             let reason = entry.reason.as_deref().unwrap_or("-");
             format!(

@@ -9,7 +9,7 @@ use lapsed::engine::{Report, SweepOptions, WatchedSource};
 use lapsed::sources::{
     CheckReport, Error, ExpiryAck, Fetched, LastListing, Listing, ListingBuilder, Source,
 };
-use lapsed::store::{FindingFilter, TokenFilter};
+use lapsed::store::{AuditFilter, FindingFilter, TokenFilter};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 
@@ -195,7 +195,10 @@ async fn a_column_that_half_of_the_records_lose_fails_the_sync(#[values(Sqlite, 
     assert!(!report.is_failure(), "{report:?}");
     assert!(!world.token("k-09").await.unreadable.is_empty());
     let mut tx = world.engine.store.begin_read().await.unwrap();
-    let audit = tx.list_audit(None, None, 1).await.unwrap();
+    let audit = tx
+        .list_audit(&AuditFilter::default(), None, 1)
+        .await
+        .unwrap();
     assert_eq!(
         audit[0].reason.as_deref(),
         Some("expires_at unreadable in 10 of 20 records")

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::cli::exit::print_error;
 use crate::cli::{directory, maintain, sweep};
-use crate::store::{Decision, DirectoryRow};
+use crate::store::{AuditFilter, Decision, DirectoryRow};
 
 #[tokio::test]
 async fn a_held_plan_is_released_or_discarded_once() {
@@ -97,7 +97,10 @@ async fn only_a_held_directory_is_released_and_a_running_sync_keeps_the_decision
             "a sync that started before writes its result"
         );
         let mut tx = world.store.begin_read().await.unwrap();
-        let actions: Vec<_> = tx.list_audit(None, None, 9).await.unwrap();
+        let actions: Vec<_> = tx
+            .list_audit(&AuditFilter::default(), None, 9)
+            .await
+            .unwrap();
         let mut actions: Vec<_> = actions.iter().map(|entry| entry.action.as_str()).collect();
         actions.sort_unstable();
         assert_eq!(actions, ["directory.reject", "directory.release"]);

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::paging::{List, Page};
-use crate::store::AuditRow;
+use crate::store::{AuditFilter, AuditRow};
 use crate::web::body::ApiQuery;
 use crate::web::caller::Caller;
 use crate::web::openapi::Problems;
@@ -54,19 +54,15 @@ pub async fn list_audit(
 ) -> ApiResult<Response<Body>> {
     let list = List::new(&web, &caller, "/api/v1/audit", &query).await?;
     let before = list.position::<(DateTime<Utc>, Uuid)>()?;
-    // Only where it is matters.
-    let before = before.map(|(at, id)| AuditRow {
-        id,
-        at,
-        actor: String::new(),
-        action: String::new(),
-        subject: String::new(),
-        reason: None,
-    });
+    let before = before.map(|(at, id)| AuditRow::position(at, id));
+    let filter = AuditFilter {
+        since: query.since,
+        ..AuditFilter::default()
+    };
     let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
     let found = web
         .service
-        .list_audit(&caller.actor(), query.since, before, limit)
+        .list_audit(&caller.actor(), &filter, before, limit)
         .await?;
     let items: Vec<_> = found.rows.into_iter().map(AuditBody::from).collect();
     let next = found.next.map(|row| (row.at, row.id));

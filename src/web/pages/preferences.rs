@@ -1,18 +1,20 @@
-//! `/preferences`: the sessions of the visitor.
+//! `/preferences`: how the visitor is notified, and their sessions.
 
-use axum::extract::{Path, State};
-use serde::Serialize;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
 
+use super::preference_form::{PreferenceFields, address};
 use super::site::see_other;
 use super::token::read_id;
 use crate::language::phrase;
 use crate::service::sessions::SessionItem;
 use crate::web::portal::cookies;
 use crate::web::portal::error::PageResult;
-use crate::web::portal::frame::{View, page};
+use crate::web::portal::frame::{View, page_with_status};
 use crate::web::portal::session::{SignedIn, Visitor};
 use crate::web::portal::words::{Moment, Words};
-use crate::web::state::AppState;
+use crate::web::state::{AppState, Web};
 
 #[derive(Debug, Serialize)]
 struct SessionView {
@@ -26,6 +28,9 @@ struct SessionView {
 
 #[derive(Debug, Serialize)]
 struct PreferencesView {
+    is_saved: bool,
+    #[serde(flatten)]
+    fields: PreferenceFields,
     sessions: Vec<SessionView>,
 }
 
@@ -37,15 +42,41 @@ impl View for PreferencesView {
     }
 }
 
-pub async fn show(State(web): State<AppState>, signed_in: SignedIn) -> PageResult {
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PreferencesQuery {
+    done: String,
+}
+
+pub async fn show(
+    State(web): State<AppState>,
+    signed_in: SignedIn,
+    Query(query): Query<PreferencesQuery>,
+) -> PageResult {
+    let (actor, person) = (signed_in.actor(), address(&signed_in)?);
+    let preference = web.service.find_preference(&actor, person).await?;
+    let fields = PreferenceFields::of(&web, signed_in.words(), &preference);
+    let is_saved = query.done == "saved";
+    show_with(&web, &signed_in, StatusCode::OK, fields, is_saved).await
+}
+
+pub async fn show_with(
+    web: &Web,
+    signed_in: &SignedIn,
+    status: StatusCode,
+    fields: PreferenceFields,
+    is_saved: bool,
+) -> PageResult {
     let sessions = web.service.list_sessions(&signed_in.actor()).await?;
     let own = signed_in.access.credential.id;
     let words = signed_in.words();
     let view = |item: &SessionItem| session(item, item.id == own, words);
     let view = PreferencesView {
+        is_saved,
+        fields,
         sessions: sessions.iter().map(view).collect(),
     };
-    page(&web, &signed_in.visitor, &view).await
+    page_with_status(web, &signed_in.visitor, status, &view).await
 }
 
 fn session(item: &SessionItem, is_this: bool, words: &Words) -> SessionView {

@@ -129,7 +129,7 @@ pub fn read_lifetime(form: &Form, words: &Words) -> Result<Lifetime, FieldError>
 }
 
 /// The last minute of a day where the visitor is.
-fn end_of(date: NaiveDate, words: &Words) -> Option<DateTime<Utc>> {
+pub fn end_of(date: NaiveDate, words: &Words) -> Option<DateTime<Utc>> {
     let time = NaiveTime::from_hms_opt(23, 59, 0)?;
     let local = date.and_time(time).and_local_timezone(words.zone);
     local.latest().map(|at| at.with_timezone(&Utc))

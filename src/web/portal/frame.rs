@@ -37,6 +37,33 @@ struct Entry {
 const MENU: &[Entry] = &[
     entry("/", "overview", "home", None),
     entry("/tokens", "tokens", "key", None),
+    entry("/notices", "notices", "bell", None),
+    entry(
+        "/forecast",
+        "forecast",
+        "calendar",
+        Some(Operation::ReadForecast),
+    ),
+    entry(
+        "/findings",
+        "findings",
+        "flag",
+        Some(Operation::ReadFindings),
+    ),
+    entry("/people", "people", "people", Some(Operation::ReadUsers)),
+    entry(
+        "/sources",
+        "sources",
+        "source",
+        Some(Operation::ReadService),
+    ),
+    entry(
+        "/directories",
+        "directories",
+        "directory",
+        Some(Operation::ReadService),
+    ),
+    entry("/audit", "audit", "list", Some(Operation::ReadAudit)),
     entry("/preferences", "preferences", "settings", None),
 ];
 

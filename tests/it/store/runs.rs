@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use lapsed::domain::{Basis, FindingKind, NewNotice, Occurrence, Recipient, Severity, Topic};
-use lapsed::store::{Holder, MailRecord, NewFinding, PurgeCutoffs, RunRow, Store, Verdict};
+use lapsed::store::{
+    AuditFilter, Holder, MailRecord, NewFinding, PurgeCutoffs, RunRow, Store, Verdict,
+};
 use rstest::rstest;
 
 use super::{
@@ -275,16 +277,71 @@ async fn the_audit_trail_is_read_backwards_in_pages(#[values(Sqlite, Postgres)] 
         let reason = (count == 4).then_some("leaked");
         write!(store, tx => tx.insert_audit(fresh_id(), at, entry, reason));
     }
-    let first = read!(store, tx => tx.list_audit(None, None, 3));
+    let all = AuditFilter::default();
+    let first = read!(store, tx => tx.list_audit(&all, None, 3));
     assert_eq!(first[0].reason.as_deref(), Some("leaked"));
-    let second = read!(store, tx => tx.list_audit(None, first.last(), 3));
-    let all: Vec<_> = first.iter().chain(&second).map(|entry| entry.at).collect();
+    let second = read!(store, tx => tx.list_audit(&all, first.last(), 3));
+    let times: Vec<_> = first.iter().chain(&second).map(|entry| entry.at).collect();
     assert_eq!(
-        all,
+        times,
         [minutes(2), minutes(1), minutes(1), minutes(0), minutes(0)]
     );
-    let late = read!(store, tx => tx.list_audit(Some(minutes(1)), None, 9));
-    assert_eq!(late.len(), 3);
+    let begins = |text: &str| Some(text.to_owned());
+    let filters = [
+        (
+            AuditFilter {
+                since: Some(minutes(1)),
+                ..AuditFilter::default()
+            },
+            3,
+        ),
+        (
+            AuditFilter {
+                until: Some(minutes(0)),
+                ..AuditFilter::default()
+            },
+            2,
+        ),
+        (
+            AuditFilter {
+                actor: begins("gra"),
+                ..AuditFilter::default()
+            },
+            5,
+        ),
+        (
+            AuditFilter {
+                actor: begins("race"),
+                ..AuditFilter::default()
+            },
+            0,
+        ),
+        (
+            AuditFilter {
+                action: begins("token."),
+                ..AuditFilter::default()
+            },
+            5,
+        ),
+        (
+            AuditFilter {
+                action: begins("token%"),
+                ..AuditFilter::default()
+            },
+            0,
+        ),
+        (
+            AuditFilter {
+                subject: begins("exports/1"),
+                ..AuditFilter::default()
+            },
+            2,
+        ),
+    ];
+    for (filter, count) in filters {
+        let found = read!(store, tx => tx.list_audit(&filter, None, 9));
+        assert_eq!(found.len(), count, "{filter:?}");
+    }
     let ids: std::collections::BTreeSet<_> =
         first.iter().chain(&second).map(|entry| entry.id).collect();
     assert_eq!(ids.len(), 5, "no duplicates");
