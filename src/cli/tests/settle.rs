@@ -97,10 +97,8 @@ async fn only_a_held_directory_is_released_and_a_running_sync_keeps_the_decision
             "a sync that started before writes its result"
         );
         let mut tx = world.store.begin_read().await.unwrap();
-        let actions: Vec<_> = tx
-            .list_audit(&AuditFilter::default(), None, 9)
-            .await
-            .unwrap();
+        let all = AuditFilter::default();
+        let actions = tx.list_audit(&all, None, 9).await.unwrap();
         let mut actions: Vec<_> = actions.iter().map(|entry| entry.action.as_str()).collect();
         actions.sort_unstable();
         assert_eq!(actions, ["directory.reject", "directory.release"]);
