@@ -25,7 +25,7 @@ pub use self::catalog::{PhraseError, group_digits};
 pub use self::error::Error;
 pub use self::files::BUILT_IN;
 use self::files::ENGLISH;
-pub use self::helper::{register, register_markup, to_html};
+pub use self::helper::{register, register_markup};
 pub use self::times::{clock, date, utc_offset};
 
 /// All languages; load again to reload.

@@ -46,7 +46,7 @@ fn markup(html: &str) -> Json {
 }
 
 /// What a value is in HTML: markup as it is, everything else escaped.
-pub fn to_html(value: &Json, escape: impl Fn(&str) -> String) -> String {
+fn to_html(value: &Json, escape: impl Fn(&str) -> String) -> String {
     match (value.get(HTML), value) {
         (Some(Json::String(html)), _) => html.clone(),
         (_, Json::String(text)) => escape(text),

@@ -40,21 +40,6 @@ impl Service {
     }
 
     /// # Errors
-    /// If they are not the actor's own; if the actor's credential belongs to an account and its person has rights
-    /// beyond.
-    pub fn may_set_preference(&self, actor: &Actor, person: &Address) -> Result<(), Problem> {
-        may_with(actor, Operation::WritePreferences, person)?;
-        if actor.speaks_for_person() {
-            return Ok(());
-        }
-        Err(Problem::new(
-            ProblemKind::Forbidden,
-            "preferences are for all accounts of a person, and this token belongs to one of them",
-        )
-        .fix("ask an operator: lapsed preference set"))
-    }
-
-    /// # Errors
     /// `Stale` if they are not at `version` any more; if they are not the actor's own; if they switch off the last
     /// warning about a token in daily use.
     pub async fn set_preference(
@@ -64,7 +49,7 @@ impl Service {
         version: Option<i64>,
         change: &PreferenceChange,
     ) -> Result<Preference, Error> {
-        self.may_set_preference(actor, person)?;
+        may_set_preference(actor, person)?;
         let wants_none = matches!(&change.steps, Some(Some(steps)) if steps.is_empty());
         if wants_none {
             // So that a use of a moment ago counts.
@@ -73,7 +58,7 @@ impl Service {
         let now = self.clock.now();
         let (mut tx, actor) = self.begin_for(actor, Operation::WritePreferences).await?;
         let actor = &actor;
-        self.may_set_preference(actor, person)?;
+        may_set_preference(actor, person)?;
         let mut preference = tx.lock_preference(person).await?;
         if version.is_some_and(|version| version != preference.version) {
             return Err(Problem::new(
@@ -93,6 +78,21 @@ impl Service {
         self.commit(tx, &[]).await?;
         Ok(preference)
     }
+}
+
+/// # Errors
+/// If they are not the actor's own; if the actor's credential belongs to an account and its person has rights
+/// beyond.
+pub fn may_set_preference(actor: &Actor, person: &Address) -> Result<(), Problem> {
+    may_with(actor, Operation::WritePreferences, person)?;
+    if actor.speaks_for_person() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::Forbidden,
+        "preferences are for all accounts of a person, and this token belongs to one of them",
+    )
+    .fix("ask an operator: lapsed preference set"))
 }
 
 /// Everybody sets their own; operators and super admins also those of others.

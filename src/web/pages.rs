@@ -64,7 +64,7 @@ pub fn routes(web: &AppState) -> Router<AppState> {
         .merge(watching())
         .route(
             "/preferences",
-            get(preferences::show).post(preference_form::save),
+            get(preferences::show).post(preferences::save),
         )
         .route(
             "/preferences/sessions/{id}/end",

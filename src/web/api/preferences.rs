@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::paging::{given, with_etag};
 use crate::domain::{Address, Channel, Preference, Step};
-use crate::service::preferences::PreferenceChange;
+use crate::service::preferences::{PreferenceChange, may_set_preference};
 use crate::web::body::ApiBody;
 use crate::web::caller::{Caller, Precondition};
 use crate::web::openapi::Problems;
@@ -176,7 +176,7 @@ pub async fn update_preferences(
     request: ApiBody,
 ) -> ApiResult<Response<Body>> {
     let (actor, person) = (caller.actor(), person(&caller)?);
-    web.service.may_set_preference(&actor, person)?;
+    may_set_preference(&actor, person)?;
     let known = web.service.find_preference(&actor, person).await?;
     precondition.require(known.version)?;
     let change = request.patch::<UpdatePreferences>().await?.read()?;

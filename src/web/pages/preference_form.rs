@@ -1,25 +1,20 @@
 //! The form of `/preferences`: how the visitor is notified.
 
-use axum::extract::State;
-use axum::http::StatusCode;
 use chrono::NaiveTime;
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::preferences::show_with;
-use super::site::see_other;
 use super::token_form::FieldError;
 use super::tokens::{Choice, choices};
-use crate::domain::service::{Problem, ProblemKind};
+use crate::domain::service::Problem;
 use crate::domain::{Address, Channel, Preference, Step};
 use crate::language::phrase;
-use crate::service::Error;
 use crate::service::preferences::PreferenceChange;
 use crate::web::portal::error::{PageError, PageResult};
 use crate::web::portal::form::Form;
 use crate::web::portal::session::SignedIn;
 use crate::web::portal::words::Words;
-use crate::web::state::{AppState, Web};
+use crate::web::state::Web;
 
 const TIME: &str = "%H:%M";
 /// As configured, a list of one's own, none.
@@ -84,7 +79,7 @@ impl PreferenceFields {
         )
     }
 
-    fn new(web: &Web, words: &Words, form: &Form, errors: Vec<FieldError>) -> Self {
+    pub fn new(web: &Web, words: &Words, form: &Form, errors: Vec<FieldError>) -> Self {
         let text = |name: &str| form.text(name).to_owned();
         let warnings = form.filled("warnings").unwrap_or("default");
         let language = form.text("language");
@@ -123,7 +118,7 @@ impl PreferenceFields {
 }
 
 /// A field that is left empty is as configured.
-fn read(form: &Form, words: &Words) -> Result<PreferenceChange, Vec<FieldError>> {
+pub fn read(form: &Form, words: &Words) -> Result<PreferenceChange, Vec<FieldError>> {
     let mut errors = Vec::new();
     let mut wrong = |field: &'static str, text: String| errors.push(FieldError { field, text });
     let steps = match form.text("warnings") {
@@ -189,39 +184,7 @@ pub fn address(signed_in: &SignedIn) -> PageResult<&Address> {
         .ok_or(PageError::NotFound)
 }
 
-pub async fn save(State(web): State<AppState>, signed_in: SignedIn, form: Form) -> PageResult {
-    let errors = match read(&form, signed_in.words()) {
-        Ok(change) => {
-            let (actor, person) = (signed_in.actor(), address(&signed_in)?);
-            let version = form
-                .text("version")
-                .parse()
-                .map_err(|_| PageError::BadRequest)?;
-            let saved = web
-                .service
-                .set_preference(&actor, person, Some(version), &change);
-            match saved.await {
-                Ok(_) => return Ok(see_other("/preferences?done=saved")),
-                Err(Error::Refused(problem)) if problem.kind != ProblemKind::NotFound => {
-                    vec![field_error(&problem)]
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(errors) => errors,
-    };
-    let fields = PreferenceFields::new(&web, signed_in.words(), &form, errors);
-    show_with(
-        &web,
-        &signed_in,
-        StatusCode::UNPROCESSABLE_ENTITY,
-        fields,
-        false,
-    )
-    .await
-}
-
-fn field_error(problem: &Problem) -> FieldError {
+pub fn field_error(problem: &Problem) -> FieldError {
     let field = match problem.pointer.unwrap_or_default() {
         "/steps" => "warnings",
         "/language" => "language",

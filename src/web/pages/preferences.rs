@@ -4,13 +4,16 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::preference_form::{PreferenceFields, address};
+use super::preference_form::{PreferenceFields, address, field_error, read};
 use super::site::see_other;
 use super::token::read_id;
+use crate::domain::service::ProblemKind;
 use crate::language::phrase;
+use crate::service::Error;
 use crate::service::sessions::SessionItem;
 use crate::web::portal::cookies;
-use crate::web::portal::error::PageResult;
+use crate::web::portal::error::{PageError, PageResult};
+use crate::web::portal::form::Form;
 use crate::web::portal::frame::{View, page_with_status};
 use crate::web::portal::session::{SignedIn, Visitor};
 use crate::web::portal::words::{Moment, Words};
@@ -60,7 +63,39 @@ pub async fn show(
     show_with(&web, &signed_in, StatusCode::OK, fields, is_saved).await
 }
 
-pub async fn show_with(
+pub async fn save(State(web): State<AppState>, signed_in: SignedIn, form: Form) -> PageResult {
+    let errors = match read(&form, signed_in.words()) {
+        Ok(change) => {
+            let (actor, person) = (signed_in.actor(), address(&signed_in)?);
+            let version = form
+                .text("version")
+                .parse()
+                .map_err(|_| PageError::BadRequest)?;
+            let saved = web
+                .service
+                .set_preference(&actor, person, Some(version), &change);
+            match saved.await {
+                Ok(_) => return Ok(see_other("/preferences?done=saved")),
+                Err(Error::Refused(problem)) if problem.kind != ProblemKind::NotFound => {
+                    vec![field_error(&problem)]
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(errors) => errors,
+    };
+    let fields = PreferenceFields::new(&web, signed_in.words(), &form, errors);
+    show_with(
+        &web,
+        &signed_in,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        fields,
+        false,
+    )
+    .await
+}
+
+async fn show_with(
     web: &Web,
     signed_in: &SignedIn,
     status: StatusCode,
