@@ -1,5 +1,5 @@
-//! Loads the templates, built in or overridden by files of a folder, and renders letters. All templates
-//! are rendered with every sample before they are used.
+//! Loads the templates, built in or overridden by files of a folder, and renders letters. Templates with
+//! overrides are rendered with every sample before they are used.
 
 mod link;
 
@@ -128,7 +128,7 @@ pub enum Error {
 }
 
 impl Templates {
-    /// Compiles the built-in templates and their overrides in `folder`, and renders all samples with them in every
+    /// Compiles the built-in templates. With overrides in `folder`, renders all samples with them in every
     /// language.
     pub fn load(folder: Option<&Path>) -> Result<Self, Error> {
         let languages = Arc::new(Languages::load(folder)?);
@@ -143,7 +143,10 @@ impl Templates {
         for source in load_sources(folder)? {
             templates.add(source)?;
         }
-        templates.check()?;
+        // A test renders what is built in.
+        if folder.is_some() {
+            templates.check()?;
+        }
         Ok(templates)
     }
 

@@ -108,6 +108,11 @@ fn a_german_subject_says_what_happened(#[case] name: &str, #[case] subject: &str
 }
 
 #[test]
+fn the_built_in_templates_render_every_sample_in_every_language() {
+    Templates::load(None).unwrap().check().unwrap();
+}
+
+#[test]
 fn the_language_is_what_the_recipient_prefers_or_that_of_the_installation() {
     let templates = Templates::load(None).unwrap();
     let mut letter = sample_named("test");
