@@ -64,20 +64,20 @@ fn an_unknown_language_is_a_mistake_until_its_phrases_are_there() {
     fs::create_dir_all(world.path("templates")).unwrap();
     let known = "notify.language: there is no language \"fr\"; there are de, en";
     world.run(&["sweep"]).exits(78).says(known);
-    let preview = ["preview", "test", "--language", "fr"];
+    let preview = ["preview", "revoked", "--language", "fr"];
     world.run(&preview).exits(2).says("there are de, en");
     let folder = world.path("templates/locales/fr");
     fs::create_dir_all(&folder).unwrap();
     let write = |text: &str| fs::write(folder.join("mails.ftl"), text).unwrap();
-    write("test-subject = Un essai\n");
+    write("revoked-subject = Un essai\n");
     world.run(&["sweep"]).exits(0);
     world
-        .run(&["preview", "test"])
+        .run(&["preview", "revoked"])
         .exits(0)
         .says("Subject: Un essai");
-    write("test-subject = { $who }\n");
+    write("revoked-subject = { $who }\n");
     world
         .run(&["check"])
         .exits(78)
-        .says("mails.ftl:1: the phrase test-subject has no variable $who");
+        .says("mails.ftl:1: the phrase revoked-subject has no variable $who");
 }

@@ -163,7 +163,7 @@ fn the_example_configuration_and_the_templates_come_from_the_program() {
     world
         .run(&["config", "templates", "--out", "words"])
         .exits(0)
-        .says("templates to words");
+        .says("files to words");
     world.set("mail.templates", "\"words\"");
     world.run(&["check"]).exits(0).says("overridden from");
     world
