@@ -113,9 +113,10 @@ fn has_token(query: &str) -> bool {
 
 /// A token in a path or a pointer is a mistake, and nothing that repeats these should repeat it.
 pub fn without_tokens(path: &str) -> String {
-    let parts = path.split_inclusive(['/', '?']);
+    const ENDS: [char; 4] = ['/', '?', '&', '='];
+    let parts = path.split_inclusive(ENDS);
     let parts = parts.map(|part| {
-        let text = part.trim_end_matches(['/', '?']);
+        let text = part.trim_end_matches(ENDS);
         match Presented::parse(text) {
             Ok(_) => part.replacen(text, "TOKEN", 1),
             Err(_) => part.to_owned(),
@@ -246,6 +247,7 @@ mod tests {
     #[case::parameter("?{token}", "?TOKEN")]
     #[case::member("/{token}", "/TOKEN")]
     #[case::below("/a/{token}/0", "/a/TOKEN/0")]
+    #[case::value("/tokens?a=b&q={token}&c", "/tokens?a=b&q=TOKEN&c")]
     #[case::none("/errors/0?x", "/errors/0?x")]
     #[case::empty("", "")]
     fn no_token_is_repeated(#[case] path: &str, #[case] shown: &str) {

@@ -14,6 +14,7 @@ use super::error::{PageError, PageResult};
 use super::words::Words;
 use crate::domain::service::{Access, Actor, Presented};
 use crate::service::Error;
+use crate::web::credential::without_tokens;
 use crate::web::state::{AppState, Note, RequestContext, Web};
 
 /// A secret is shown only to whoever has signed in within this time.
@@ -90,10 +91,7 @@ impl Visitor {
                 Some("dark") => Some("dark"),
                 _ => None,
             },
-            path: uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
+            path: without_tokens(uri.path_and_query().map_or("/", |path| path.as_str())),
         }))
     }
 }
