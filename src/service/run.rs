@@ -85,8 +85,10 @@ impl Service {
 
     /// Writes the uses counted since the last call. What cannot be written stays in memory.
     pub async fn flush(&self) -> Result<()> {
+        let mut is_written = false;
         for shard in 0..SHARDS {
             let counted = self.uses.take(shard);
+            is_written |= !counted.is_empty();
             let mut rest = counted.as_slice();
             while !rest.is_empty() {
                 let (page, next) = rest.split_at(rest.len().min(PAGE_TOKENS));
@@ -101,7 +103,10 @@ impl Service {
                 rest = next;
             }
         }
-        Ok(self.store().release_memory().await?)
+        if is_written {
+            self.store().release_memory().await?;
+        }
+        Ok(())
     }
 
     /// Writes the rows of tokens. The rows of a token are of different hours; one statement takes one row a token.

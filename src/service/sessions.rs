@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::service::{
-    Access, Actor, Credential, CredentialState, Kind, NewSecret, Presented, Problem, PublicId,
-    Rank, ServicePerson, judge,
+    Access, Actor, Credential, CredentialState, Kind, Networks, NewSecret, Presented, Problem,
+    PublicId, Rank, Scopes, ServicePerson, judge,
 };
 use crate::domain::{LOCAL_SOURCE, TokenId, account_key};
 use crate::store::{Change, Tx};
@@ -161,8 +161,8 @@ impl Service {
             issuer: person.key.clone(),
             account,
             role: None,
-            scopes: crate::domain::service::Scopes::default(),
-            networks: crate::domain::service::Networks::default(),
+            scopes: Scopes::default(),
+            networks: Networks::default(),
             created_at: now,
             not_before: None,
             expires_at: Some(shift(now, self.terms.session_ttl)),

@@ -68,7 +68,7 @@ impl OneTimeText {
         Self(URL_SAFE_NO_PAD.encode(bytes).into())
     }
 
-    /// `None` for a text that is none.
+    /// `None` for a text of another form.
     pub fn parse(text: &str) -> Option<Self> {
         let is_one = URL_SAFE_NO_PAD
             .decode(text)
@@ -133,7 +133,8 @@ impl Service {
     ) -> Result<Option<MailedLink>> {
         let now = self.clock.now();
         let mut tx = self.store.begin_short().await?;
-        let Some(person) = tx.find_service_user(address.key()).await? else {
+        // Locked, so that requests at the same time count one another.
+        let Some(person) = tx.lock_service_user(address.key()).await? else {
             return Ok(None);
         };
         let Some(to) = person.address.clone() else {
@@ -195,6 +196,13 @@ impl Service {
         let now = self.clock.now();
         let digest = text.digest();
         let mut tx = self.store.begin_short().await?;
+        let Some(link) = tx.find_sign_in_link(&digest).await? else {
+            return Ok(SignIn::Ended);
+        };
+        let Some(person) = tx.lock_service_user(&link.user_key).await? else {
+            return Ok(SignIn::Ended);
+        };
+        // Read under the lock, so that guesses at the same time count one another.
         let link = tx.find_sign_in_link(&digest).await?;
         let Some(link) = link.filter(|link| is_usable(link, now)) else {
             return Ok(SignIn::Ended);
@@ -207,10 +215,6 @@ impl Service {
             }
             return Ok(SignIn::WrongNumber);
         }
-        let person = tx.lock_service_user(&link.user_key).await?;
-        let Some(person) = person else {
-            return Ok(SignIn::Ended);
-        };
         if !tx.use_sign_in_link(&digest, now).await? || check(&mut tx, &person).await.is_err() {
             return Ok(SignIn::Ended);
         }

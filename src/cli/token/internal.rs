@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::service::{Credential, CredentialState, Kind, ServicePerson};
-use crate::domain::{Address, Expiry, ExpiryOrigin, LOCAL_SOURCE, Status, Token, TokenId};
+use crate::domain::service::{Credential, Kind, ServicePerson};
+use crate::domain::{Address, ExpiryOrigin, LOCAL_SOURCE, Token, TokenId};
+use crate::service::found::row_of_internal;
 use crate::store::{self, PageFilter, Reach, Store, TokenFilter, TokenView};
 
 const PAGE_SIZE: i64 = 1000;
@@ -52,29 +53,12 @@ pub(super) async fn list(
 }
 
 fn view(credential: Credential, person: Option<&ServicePerson>) -> TokenView {
-    let scopes = Some(&credential.scopes).filter(|scopes| !scopes.is_unlimited());
     let token = Token {
-        id: credential.id,
-        source: LOCAL_SOURCE.to_owned(),
-        external_id: credential.public_id.to_string(),
-        issuer: person.and_then(|person| person.address.clone()),
+        name: String::new(),
         issuer_name: person.and_then(|person| person.name.clone()),
-        account: credential.account,
-        role: credential.role,
-        scope: scopes.map(ToString::to_string),
-        created_at: Some(credential.created_at),
-        expiry: credential.expires_at.map_or(Expiry::Never, Expiry::At),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: credential.secret.number,
-        status: match credential.state {
-            CredentialState::Active => Status::Active,
-            CredentialState::Disabled | CredentialState::Locked => Status::Disabled,
-            CredentialState::Revoked => Status::Revoked,
-        },
-        last_used_at: credential.secret.last_used_at,
-        reports_use: true,
-        first_seen_at: credential.created_at,
-        ..Token::default()
+        ..row_of_internal(&credential, person)
     };
     TokenView {
         token,

@@ -47,8 +47,8 @@ pub async fn revoke(
     Ok(StatusCode::OK)
 }
 
-/// Whether it was a token with the right secret; it is revoked then, unless the secret was replaced: whoever has an
-/// ended secret has no say in the token that lives on. No use is counted.
+/// Revokes a token with the right secret, and returns whether the secret was right. A secret that was replaced revokes
+/// nothing, because the token goes on with a new one. No use is counted.
 pub async fn end(
     web: &Web,
     context: &RequestContext,
