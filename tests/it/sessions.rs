@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use lapsed::clock::Clock;
 use lapsed::domain::service::{
     Access, Actor, NewUser, Presented, Profile, Refusal, RoleChange, Terms, UserChange,
@@ -177,4 +178,35 @@ async fn three_links_an_hour_are_mailed(#[values(Sqlite, Postgres)] db: Db) {
     }
     world.clock.advance(TimeDelta::hours(1));
     assert!(ask().await);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_and_guessed_at_once_is_counted(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db).await;
+    let browser = OneTimeText::generate();
+    let ask = async || {
+        let address = ANN.parse().unwrap();
+        let mailed = world.service.request_sign_in_link(&address, &browser).await;
+        mailed.unwrap()
+    };
+    let mailed = join_all((0..12).map(|_| ask())).await;
+    let mut mailed: Vec<_> = mailed.into_iter().flatten().collect();
+    assert_eq!(mailed.len(), 3);
+    let link = mailed.pop().unwrap().text;
+    let wrong = if browser.number() == "000000" {
+        "000001"
+    } else {
+        "000000"
+    };
+    let guess = async || {
+        let guessed = world.service.sign_in_by_link(&link, None, Some(wrong));
+        guessed.await.unwrap()
+    };
+    let guessed = join_all((0..12).map(|_| guess())).await;
+    let judged = guessed
+        .iter()
+        .filter(|guessed| matches!(guessed, SignIn::WrongNumber));
+    assert_eq!(judged.count(), 3, "{guessed:?}");
+    world.service.store().close().await;
 }
